@@ -1,0 +1,58 @@
+"""Limbeck: dataset distillation with diffusion priors. Targets: results/<dataset>/ipc<N>/summary.html."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+from limbeck.errors import LimbeckError
+from limbeck.plan import EXTRACTOR, Plan
+from limbeck.priors.files import PRIOR_FILES
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+try:
+    PLAN = Plan(config)
+except LimbeckError as error:
+    raise WorkflowError(str(error)) from None
+
+R = PLAN.root
+shell.prefix(f"set -euo pipefail; export LIMBECK_DIE_WITH_PARENT=1 PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, PLAN.config.datasets)),
+    prior="|".join(map(re.escape, [*PLAN.config.priors, "none"])),
+    vae="|".join(map(re.escape, [*PLAN.config.priors, "none"])),
+    view="[A-Za-z0-9._-]+",
+    method="[A-Za-z0-9._-]+",
+    discovery="[a-z]+-[0-9a-f]{6}",
+    split="train|test",
+    shard=r"\d+",
+    ipc=r"\d+|all",
+    seed=r"\d+",
+    teacher="[A-Za-z0-9._-]+",
+    extractor=EXTRACTOR,
+    protocol="[A-Za-z0-9._-]+",
+    student="[A-Za-z0-9._-]+",
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/priors.smk"
+include: "rules/discovery.smk"
+include: "rules/generation.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    input:
+        PLAN.targets(),
+    default_target: True

@@ -1,0 +1,72 @@
+# Input functions. What depends on the config lives in limbeck.plan; here it is bound to wildcards.
+
+
+def spec(stage):
+    return lambda w: PLAN.spec(stage, w)
+
+
+def points(w):
+    """What a discovery reads: latents, or the images where it runs without a VAE."""
+    if w.vae == "none":
+        return f"{R}/{w.dataset}/{w.view}/images/train-{w.shard}.zarr.zip"
+    return f"{R}/{w.dataset}/{w.view}/{w.vae}/latents/{w.shard}.zarr.zip"
+
+
+def prior_images(w):
+    """Training images of a prior that is trained here."""
+    prior = PLAN.config.priors[w.prior]
+    return PLAN.images(prior.train.dataset, "train", prior.view) if prior.train else []
+
+
+def shard_images(w):
+    return PLAN.images(w.dataset, "train")[int(w.shard)]
+
+
+def cell_prototypes(w):
+    return PLAN.prototypes(w.dataset, w.method, int(w.ipc), int(w.seed), w.shard)
+
+
+def sample_prototypes(w):
+    method = PLAN.method(w.method, int(w.ipc), w.dataset)
+    return cell_prototypes(w) if method.guidance else []
+
+
+def real_images(w):
+    return PLAN.images(w.dataset, w.split)[int(w.shard)]
+
+
+def images(split):
+    return lambda w: PLAN.images(w.dataset, split)
+
+
+def teacher_file(name):
+    return lambda w: f"{R}/{w.dataset}/teachers/{PLAN.run.teacher}/{name}"
+
+
+def real_features(split):
+    return lambda w: PLAN.features(w.dataset, split)
+
+
+def row_images(w):
+    """A row's images: distilled, or the training set for `full`."""
+    return PLAN.distilled(w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed))
+
+
+def row_features(w):
+    return PLAN.distilled_features(w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed))
+
+
+def report_cells(w):
+    """Metrics, student results and exported images of every cell of the table."""
+    files = []
+    for name, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
+        for cell in seeds.values():
+            files += [f"{cell}/metrics.json", *(f"{cell}/students/{PLAN.run.protocol}/{s}.json" for s in PLAN.run.students)]
+            files += [f"{cell}/images/classes.json"] if name != "full" else []
+    return files
+
+
+def report_images(w):
+    """The first seed's distilled shards of every row that has any."""
+    cells = PLAN.cells(w.dataset, int(w.ipc))
+    return [p for name, seeds in cells.items() if name != "full" for p in PLAN.distilled(w.dataset, name, int(w.ipc), min(seeds))]

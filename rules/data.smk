@@ -1,0 +1,34 @@
+rule ingest:
+    output:
+        images=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.prov.json",
+    params:
+        spec=spec("ingest"),
+    log:
+        f"{R}/logs/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
+    threads: 1
+    # bad images must be found before anything long has started
+    priority: 100
+    shell:
+        "limbeck --threads {threads} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov} 2> {log}"
+
+
+rule encode:
+    input:
+        images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
+        prior=f"{R}/priors/{{vae}}/model_index.json",
+    output:
+        latents=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",
+    params:
+        spec=spec("encode"),
+    log:
+        f"{R}/logs/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"
+    threads: 1
+    shell:
+        "limbeck --threads {threads} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
+        " --latents {output.latents} --prov {output.prov} 2> {log}"

@@ -1,0 +1,23 @@
+rule report:
+    input:
+        cells=report_cells,
+        distilled=report_images,
+    output:
+        csv=f"{R}/{{dataset}}/ipc{{ipc}}/summary.csv",
+        md=f"{R}/{{dataset}}/ipc{{ipc}}/summary.md",
+        html=f"{R}/{{dataset}}/ipc{{ipc}}/summary.html",
+        grid=f"{R}/{{dataset}}/ipc{{ipc}}/grid.png",
+        prov=f"{R}/{{dataset}}/ipc{{ipc}}/summary.prov.json",
+    params:
+        spec=spec("report"),
+        folder=subpath(output.csv, parent=True),
+    log:
+        f"{R}/logs/report/{{dataset}}.ipc{{ipc}}.log",
+    benchmark:
+        f"{R}/benchmarks/report/{{dataset}}.ipc{{ipc}}.tsv"
+    wildcard_constraints:
+        ipc=r"\d+",
+    threads: 1
+    shell:
+        "limbeck --threads {threads} report --spec {params.spec:q} --distilled '{input.distilled}' --folder {params.folder}"
+        " --prov {output.prov} 2> {log}"

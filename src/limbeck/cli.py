@@ -1,0 +1,254 @@
+"""The command line: one subcommand per rule, and ``show``, ``check``, ``schema``. Heavy imports happen inside."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limbeck.errors import LimbeckError
+
+app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
+ProvOption = Annotated[Path, typer.Option("--prov", help="sidecar for machine, time and source fingerprint")]
+Paths = Annotated[str, typer.Option(help="paths separated by blanks")]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@app.callback()
+def _main(threads: Annotated[int, typer.Option(min=0, help="threads of torch, OpenMP and numba; 0 leaves them alone")] = 0) -> None:
+    """Pin threads before anything heavy is imported, and die with Snakemake."""
+    if threads:
+        for name in THREAD_VARIABLES:
+            os.environ[name] = str(threads)
+        # idle OpenMP workers must yield: spinning ones cost a neighbour on the same cores several times its time
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform == "linux" and os.environ.get("LIMBECK_DIE_WITH_PARENT"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan writes into a rerun
+
+
+def _paths(text: str) -> list[Path]:
+    return [Path(part) for part in text.split()]
+
+
+@contextmanager
+def _stage(spec: str, prov: Path, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Parse the spec; afterwards write the sidecar."""
+    from limbeck.provenance import record
+    from limbeck.store import write_text
+
+    parsed = json.loads(spec)
+    started = time.monotonic()
+    yield parsed
+    named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
+    text = json.dumps({**record(time.monotonic() - started, parsed["code"], {}), "inputs": named}, indent=1, sort_keys=True)
+    write_text(prov, text + "\n")
+
+
+@app.command()
+def ingest(*, spec: SpecOption, prov: ProvOption, images: Path = typer.Option()) -> None:
+    """Decode and resize one split and shard of a dataset."""
+    from limbeck.stages.ingest import run
+
+    with _stage(spec, prov, {}) as s:
+        run(s, images)
+
+
+@app.command()
+def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), images: Paths = "") -> None:
+    """Store a prior in diffusers' layout: copied, or trained on ``--images``."""
+    from limbeck.stages.prior import run
+
+    with _stage(spec, prov, {"images": _paths(images)}) as s:
+        run(s, _paths(images), index)
+
+
+@app.command()
+def encode(
+    *, spec: SpecOption, prov: ProvOption, images: Path = typer.Option(), prior: Path = typer.Option(), latents: Path = typer.Option()
+) -> None:
+    """Posterior means of the training images."""
+    from limbeck.stages.encode import run
+
+    with _stage(spec, prov, {"images": images, "prior": prior}) as s:
+        run(s, images, prior, latents)
+
+
+@app.command()
+def select(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(), prototypes: Path = typer.Option()) -> None:
+    """Prototypes of every class."""
+    from limbeck.stages.select import run
+
+    with _stage(spec, prov, {"points": points}) as s:
+        run(s, points, prototypes)
+
+
+@app.command()
+def pick(
+    *, spec: SpecOption, prov: ProvOption, images: Path = typer.Option(), prototypes: Path = typer.Option(), distilled: Path = typer.Option()
+) -> None:
+    """The distilled set of a method that keeps real images."""
+    from limbeck.stages.pick import run
+
+    with _stage(spec, prov, {"images": images, "prototypes": prototypes}) as s:
+        run(s, images, prototypes, distilled)
+
+
+@app.command()
+def sample(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    prior: Path = typer.Option(),
+    prototypes: Path | None = typer.Option(None),
+    distilled: Path = typer.Option(),
+) -> None:
+    """The distilled set of a method that generates."""
+    from limbeck.stages.sample import run
+
+    with _stage(spec, prov, {"prior": prior, "prototypes": prototypes}) as s:
+        run(s, images, prior, prototypes, distilled)
+
+
+@app.command()
+def export(*, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Path = typer.Option()) -> None:
+    """A distilled set as a PNG folder per class."""
+    from limbeck.stages.export import run
+
+    with _stage(spec, prov, {"distilled": _paths(distilled)}) as s:
+        run(s, _paths(distilled), classes)
+
+
+@app.command()
+def teacher(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    train: Paths,
+    test: Paths,
+    weights: Path = typer.Option(),
+    record: Path = typer.Option(),
+) -> None:
+    """A classifier trained on the real data."""
+    from limbeck.stages.teacher import run
+
+    with _stage(spec, prov, {"train": _paths(train), "test": _paths(test)}) as s:
+        run(s, _paths(train), _paths(test), weights, record)
+
+
+@app.command()
+def features(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    weights: Path = typer.Option(),
+    record: Path = typer.Option(),
+    features: Path = typer.Option(),
+) -> None:
+    """Features of real images."""
+    from limbeck.stages.features import run
+
+    with _stage(spec, prov, {"images": images, "weights": weights}) as s:
+        run(s, images, weights, record, features)
+
+
+@app.command()
+def embed(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    weights: Path = typer.Option(),
+    record: Path = typer.Option(),
+    features: Path = typer.Option(),
+) -> None:
+    """Features of a distilled set."""
+    from limbeck.stages.embed import run
+
+    with _stage(spec, prov, {"images": images, "weights": weights}) as s:
+        run(s, images, weights, record, features)
+
+
+@app.command()
+def measure(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    distilled: Paths,
+    train: Paths,
+    test: Paths,
+    metrics: Path = typer.Option(),
+) -> None:
+    """Metrics of a distilled set."""
+    from limbeck.stages.measure import run
+
+    with _stage(spec, prov, {"distilled": _paths(distilled), "train": _paths(train), "test": _paths(test)}) as s:
+        run(s, _paths(distilled), _paths(train), _paths(test), metrics)
+
+
+@app.command()
+def train(
+    *, spec: SpecOption, prov: ProvOption, distilled: Paths, test: Paths, result: Path = typer.Option()
+) -> None:
+    """Train and test a student."""
+    from limbeck.stages.train import run
+
+    with _stage(spec, prov, {"distilled": _paths(distilled), "test": _paths(test)}) as s:
+        run(s, _paths(distilled), _paths(test), result)
+
+
+@app.command()
+def report(*, spec: SpecOption, prov: ProvOption, distilled: Paths, folder: Path = typer.Option()) -> None:
+    """The table, the page and the image grid."""
+    from limbeck.stages.report import run
+
+    with _stage(spec, prov, {"distilled": _paths(distilled)}) as s:
+        run(s, _paths(distilled), folder)
+
+
+@app.command()
+def show(artifact: Path = typer.Argument(help="a .zarr.zip or a JSON result")) -> None:
+    """Print an artifact: its arrays with dims and units, its parameters and its provenance."""
+    from limbeck.inspection import show_artifact
+
+    show_artifact(artifact)
+
+
+@app.command()
+def check(folder: Path = typer.Argument(help="results folder, or one artifact")) -> None:
+    """Verify the checksums and the schema of every artifact below a folder."""
+    from limbeck.inspection import check_folder
+
+    if not check_folder(folder):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema(out: Path = typer.Argument(help="repository root")) -> None:
+    """Write the generated files: the config's JSON schema, config.yaml's defaults are tested against it, and docs/ARTIFACTS.md."""
+    from limbeck.inspection import write_generated
+
+    write_generated(out)
+
+
+def main() -> None:
+    """Entry point: user errors are one line and exit code 1."""
+    try:
+        app()
+    except LimbeckError as error:
+        sys.stderr.write(f"limbeck: error: {error}\n")
+        sys.exit(1)
+
+
+
+if __name__ == "__main__":
+    main()

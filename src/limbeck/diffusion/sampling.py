@@ -1,0 +1,110 @@
+"""The guided sampling loop around diffusers' schedulers. It knows no method: guidances bring their own hook."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.guidance.base import Guidance, Step
+
+# (x_t, timestep, labels) -> predicted noise, raw variance output or None
+Denoiser = Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor | None]]
+# step index -> one generator per image, for the noise of stochastic solvers
+StepGenerators = Callable[[int], list[torch.Generator]]
+
+
+def combine(cond: Tensor, null: Tensor, scale: float, channels: int | Literal["all"]) -> Tensor:
+    """Classifier-free guidance eps_null + w (eps_cond - eps_null) on the first ``channels`` latent channels or all.
+
+    The channels left out keep the conditional prediction, as in DiT's own sampler.
+    """
+    guided = null + scale * (cond - null)
+    if channels == "all":
+        return guided
+    return torch.cat([guided[:, :channels], cond[:, channels:]], dim=1)
+
+
+def predict_noise(
+    denoise: Denoiser, x: Tensor, t: int, labels: Tensor, null: int, scale: float, channels: int | Literal["all"]
+) -> tuple[Tensor, Tensor | None]:
+    """Guided noise and the conditional branch's variance; at scale 1 the null branch is not evaluated."""
+    if scale == 1:
+        return denoise(x, t, labels)
+    both = torch.cat([labels, torch.full_like(labels, null)])
+    eps, variance = denoise(torch.cat([x, x]), t, both)
+    cond, uncond = eps.chunk(2)
+    return combine(cond, uncond, scale, channels), None if variance is None else variance.chunk(2)[0]
+
+
+@torch.inference_mode()
+def sample(
+    denoise: Denoiser,
+    scheduler: Any,
+    noise: Tensor,
+    labels: Tensor,
+    *,
+    null: int,
+    cfg_scale: float,
+    cfg_channels: int | Literal["all"] = "all",
+    guidance: Sequence[Guidance] = (),
+    generators: StepGenerators | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Denoise ``noise`` (N, C, H, W) to clean latents.
+
+    Parameters
+    ----------
+    scheduler: diffusers' DDIMScheduler or DDPMScheduler with its timesteps set.
+    labels: (N,) the prior's labels.
+    generators: of each step's fresh noise; needed by DDPM, ignored by DDIM.
+
+    Returns
+    -------
+    latents (N, C, H, W) and step norms |x_next - x_t| (N, steps).
+    """
+    stochastic = "variance_type" in scheduler.config
+    x = noise * scheduler.init_noise_sigma
+    timesteps = [int(t) for t in scheduler.timesteps]
+    norms = torch.empty(len(x), len(timesteps))
+    for index, t in enumerate(timesteps):
+        eps, variance = predict_noise(denoise, x, t, labels, null, cfg_scale, cfg_channels)
+        abar = float(scheduler.alphas_cumprod[t])
+        sigma = _posterior_std(scheduler, t, variance) if stochastic else torch.zeros(())
+        step = Step(index, len(timesteps), abar, float(sigma.mean()))
+        x0_hat = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+        shift = torch.zeros_like(x)
+        for guide in guidance:
+            correction = guide(step, x, x0_hat)
+            if correction is None:
+                continue
+            if guide.hook == "posterior":
+                shift = shift + correction * sigma
+            elif guide.recompute_noise:
+                # the eps that belongs to x0_hat + correction at this x_t; exactly eps where the correction is 0
+                eps = eps - math.sqrt(abar / (1 - abar)) * correction
+            else:
+                # x_next = sqrt(abar_next) x0 + sqrt(1 - abar_next) eps: moving x0 alone moves x_next by this
+                shift = shift + math.sqrt(_next_abar(scheduler, t)) * correction
+        if stochastic:
+            output = eps if variance is None else torch.cat([eps, variance], dim=1)
+            generator = generators(index) if generators else None
+            following = scheduler.step(output, t, x, generator=generator).prev_sample + shift
+        else:
+            following = scheduler.step(eps, t, x).prev_sample + shift
+        norms[:, index] = (following - x).flatten(1).norm(dim=1)
+        x = following
+    return x, norms
+
+
+def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:
+    """Standard deviation of p(x_{t-1} | x_t) under the scheduler's own variance rule; a scalar, or (N, C, H, W) if learned."""
+    # diffusers has no public accessor; for a learned range it returns the log variance
+    value = scheduler._get_variance(t, predicted_variance=variance)
+    return torch.exp(0.5 * value) if scheduler.variance_type == "learned_range" else torch.as_tensor(value) ** 0.5
+
+
+def _next_abar(scheduler: Any, t: int) -> float:
+    """The abar that DDIMScheduler.step moves to from ``t``."""
+    following = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    return float(scheduler.alphas_cumprod[following] if following >= 0 else scheduler.final_alpha_cumprod)

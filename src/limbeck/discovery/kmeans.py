@@ -1,0 +1,38 @@
+"""k-means with K = IPC per class in latent space; the real image of a cluster is the member nearest its centroid."""
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from limbeck.discovery.base import Found, Options
+from limbeck.seeds import stream
+
+
+def discover(latents: np.ndarray | None, n: int, ipc: int, options: Options, seed: int, class_id: int) -> Found:
+    """Clusters in descending size.
+
+    Parameters
+    ----------
+    latents: (N, D) float32 of one class.
+
+    Raises
+    ------
+    ValueError: no latents, or fewer distinct points than ``ipc``.
+    """
+    if latents is None:
+        raise ValueError("k-means needs latents")
+    distinct = len(np.unique(latents, axis=0)) if ipc > 1 else n
+    if distinct < ipc:
+        raise ValueError(f"has only {distinct} distinct latents, fewer than IPC {ipc}")
+    state = int(stream(seed, "select.kmeans", class_id).integers(2**31))
+    fit = KMeans(ipc, n_init=options["n_init"], max_iter=options["max_iter"], random_state=state, algorithm="lloyd").fit(latents)
+    counts = np.bincount(fit.labels_, minlength=ipc)
+    order = np.argsort(-counts, kind="stable")
+    centroids = np.empty((ipc, latents.shape[1]), np.float32)
+    indices = np.empty(ipc, np.int64)
+    for row, cluster in enumerate(order):
+        members = np.flatnonzero(fit.labels_ == cluster)
+        # the mean in float64: sklearn's centre carries its own translation and rounding
+        centroid = latents[members].mean(axis=0, dtype=np.float64)
+        centroids[row] = centroid
+        indices[row] = members[np.argmin(((latents[members] - centroid) ** 2).sum(axis=1))]
+    return Found(indices, counts[order].astype(np.int64), centroids)

@@ -1,0 +1,163 @@
+"""The registry of methods: a method is discovery + guidance + sampler, written as data.
+
+``METHODS`` holds the named compositions; a user's ``methods.<name>`` starts from one (``base``) and changes any key.
+Option keys are flat: each belongs to exactly one component of the composition, and one that belongs to none is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from limbeck.config import Config, KMeansDiscovery, Model, ModeGuidance, RandomDiscovery, Sampler
+from limbeck.errors import LimbeckError
+
+
+@dataclass(frozen=True)
+class Component:
+    """A building block: its kernel's module (imported only by the job that runs it) and its options."""
+
+    module: str
+    options: type[Model]
+    needs_latents: bool = False
+
+
+DISCOVERY: dict[str, Component] = {
+    "random": Component("limbeck.discovery.random", RandomDiscovery),
+    "subset": Component("limbeck.discovery.random", RandomDiscovery),
+    "kmeans": Component("limbeck.discovery.kmeans", KMeansDiscovery, needs_latents=True),
+}
+GUIDANCE: dict[str, Component] = {"mode": Component("limbeck.guidance.mode", ModeGuidance)}
+
+# generate: False keeps the discovered real images themselves.
+METHODS: dict[str, dict[str, Any]] = {
+    "random": {"discovery": "random", "generate": False},
+    "subset": {"discovery": "subset", "generate": False},
+    "kmeans": {"discovery": "kmeans", "generate": False},
+    "dit": {"discovery": None, "generate": True},
+    "mgd": {"discovery": "kmeans", "guidance": ["mode"], "generate": True},
+}
+# The whole training set as a row of the table: no discovery, no sampling, no IPC.
+FULL = "full"
+COMPOSITION = ("discovery", "guidance", "generate")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A resolved composition: every option has one value."""
+
+    name: str
+    discovery: dict[str, Any] | None
+    guidance: tuple[dict[str, Any], ...]
+    sampler: dict[str, Any] | None
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether the method depends on a prior (its VAE or its denoiser)."""
+        return self.sampler is not None or bool(self.discovery and DISCOVERY[self.discovery["kind"]].needs_latents)
+
+    @property
+    def discovery_name(self) -> str:
+        """Where its prototypes are cached: the kind and six hex digits of the resolved options."""
+        assert self.discovery is not None
+        text = json.dumps(self.discovery, sort_keys=True)
+        return f"{self.discovery['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+    def modules(self) -> list[str]:
+        """The kernels' modules that generation runs (for the fingerprint)."""
+        return [GUIDANCE[g["kind"]].module for g in self.guidance]
+
+
+def resolve_option(value: Any, key: str, ipc: int, prior: str, dataset: str) -> Any:
+    """The value of an option that may be a mapping by IPC, prior or dataset."""
+    if not isinstance(value, Mapping):
+        return value
+    for name in (ipc, str(ipc), dataset, prior):
+        if name in value:
+            return value[name]
+    raise LimbeckError(f"{key}: no value for ipc {ipc}, dataset {dataset} or prior {prior}; it has {sorted(map(str, value))}")
+
+
+def _choose(table: Mapping[str, Component], kind: Any, key: str) -> Component:
+    if kind not in table:
+        raise LimbeckError(f"{key}: unknown component {kind!r}; choose one of {sorted(table)}")
+    return table[kind]
+
+
+def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Method:
+    """The method ``name`` with its options resolved for one cell of the table.
+
+    Raises
+    ------
+    LimbeckError: unknown method or base, unknown option, a value out of range, or a composition without sense.
+    """
+    if name in config.methods:
+        spec = dict(config.methods[name])
+    elif name in METHODS:
+        spec = {"base": name}
+    else:
+        raise LimbeckError(f"run.methods: unknown method {name!r}; known: {sorted({*config.methods, *METHODS})}")
+    where = f"methods.{name}"
+    base = spec.pop("base", None)
+    if base not in METHODS:
+        raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
+    spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
+    composition = {"guidance": [], **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
+
+    parts: list[tuple[str, str, type[Model]]] = []
+    discovery = composition["discovery"]
+    if discovery is not None:
+        parts.append(("discovery", discovery, _choose(DISCOVERY, discovery, f"{where}.discovery").options))
+    for kind in composition["guidance"]:
+        parts.append(("guidance", kind, _choose(GUIDANCE, kind, f"{where}.guidance").options))
+    if composition["generate"]:
+        parts.append(("sampler", "sampler", Sampler))
+    _check_composition(where, composition)
+
+    fields = {key for _, _, model in parts for key in model.model_fields}
+    for key in spec:
+        if key not in fields:
+            raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base'})}")
+    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "guidance": [], "sampler": []}
+    for role, kind, model in parts:
+        chosen = {key: value for key, value in spec.items() if key in model.model_fields}
+        built[role].append({"kind": kind, **_validated(model, chosen, where)})
+    for guidance in built["guidance"]:
+        steps = built["sampler"][0]["steps"]
+        if guidance.get("t_stop", 0) > steps:
+            raise LimbeckError(f"{where}.t_stop: {guidance['t_stop']} is beyond the {steps} steps")
+    return Method(
+        name=name,
+        discovery=next(iter(built["discovery"]), None),
+        guidance=tuple(built["guidance"]),
+        sampler=next(iter(built["sampler"]), None),
+    )
+
+
+def _check_composition(where: str, composition: dict[str, Any]) -> None:
+    if not composition["generate"] and composition["discovery"] is None:
+        raise LimbeckError(f"{where}: neither generates nor discovers; set 'discovery' or 'generate: true'")
+    if not composition["generate"] and composition["guidance"]:
+        raise LimbeckError(f"{where}.guidance: keeps real images, so there is nothing to guide; set 'generate: true'")
+    if composition["guidance"] and composition["discovery"] is None:
+        raise LimbeckError(f"{where}.guidance: has no prototypes to guide towards; set 'discovery'")
+
+
+def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return model.model_validate(values).model_dump(mode="json")
+    except ValidationError as error:
+        raise LimbeckError(first_line(error, where)) from None
+
+
+def first_line(error: ValidationError, where: str = "") -> str:
+    """A pydantic error as one line: the key, the value and what is allowed."""
+    lines = []
+    for item in error.errors():
+        key = ".".join([where, *map(str, item["loc"])] if where else map(str, item["loc"]))
+        value = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {item['input']!r})"
+        lines.append(f"{key}: {item['msg']}{value}")
+    return "; ".join(lines)

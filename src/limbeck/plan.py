@@ -1,0 +1,323 @@
+"""From a validated config to paths, specs and targets: what the Snakefile asks.
+
+A *spec* is the one ``params:`` string of a rule: sorted JSON of the config slice its stage reads, and under ``code`` the
+fingerprint of the sources that stage can reach with that method. Snakemake reruns a job when the string changes.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from limbeck import protocols
+from limbeck.config import RESERVED, Config, Dataset
+from limbeck.data.sources import Source, open_source, package_path, shard_classes
+from limbeck.errors import LimbeckError
+from limbeck.methods import DISCOVERY, FULL, METHODS, Method, first_line, resolve
+from limbeck.provenance import fingerprint
+from limbeck.students.registry import STUDENTS
+
+EXTRACTOR = "teacher"
+Wildcards = Mapping[str, Any]
+
+
+class Plan:
+    """Paths, specs and targets of one config.
+
+    Raises
+    ------
+    LimbeckError: one line that names the key, the value and what is allowed.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        try:
+            self.config = Config.model_validate(dict(config))
+        except ValidationError as error:
+            raise LimbeckError(f"config: {first_line(error)}") from None
+        self.run = self.config.run
+        self.root = self.config.results
+        self._check()
+
+    # Checks that need more than one key.
+
+    def _check(self) -> None:
+        for table in ("datasets", "priors", "methods", "teachers"):
+            for name in getattr(self.config, table):
+                if name in RESERVED or name.startswith("ipc"):
+                    raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
+        clash = set(self.config.datasets) & set(self.config.priors)
+        if clash:
+            raise LimbeckError(f"priors.{min(clash)}: a dataset has the same name; choose another")
+        run = self.run
+        self._known("run.prior", run.prior, self.config.priors)
+        self._known("run.teacher", run.teacher, self.config.teachers)
+        protocols.get(run.protocol, "run.protocol")
+        for student in run.students:
+            self._known("run.students", student, STUDENTS)
+        for name, teacher in self.config.teachers.items():
+            self._known(f"teachers.{name}.student", teacher.student, STUDENTS)
+            protocols.get(teacher.protocol, f"teachers.{name}.protocol")
+        for name, prior in self.config.priors.items():
+            if prior.train is not None:
+                self._known(f"priors.{name}.train.dataset", prior.train.dataset, self.config.datasets)
+        for ipc in run.ipc:
+            self.seeds(ipc)
+        for dataset in run.datasets:
+            self._known("run.datasets", dataset, self.config.datasets)
+            self._check_dataset(dataset)
+
+    def _known(self, key: str, name: str, table: Mapping[str, Any]) -> None:
+        if name not in table:
+            raise LimbeckError(f"{key}: unknown name {name!r}; known: {sorted(table)}")
+
+    def _check_dataset(self, dataset: str) -> None:
+        counts = self.source(dataset).counts("train")
+        self.source(dataset).counts("test")
+        for ipc in self.run.ipc:
+            for name in (*self.run.methods, *(r for r in self.run.references if r != FULL)):
+                method = self.method(name, ipc, dataset)
+                if method.discovery is not None and counts.min() < ipc:
+                    short = self.source(dataset).classes[int(counts.argmin())]
+                    raise LimbeckError(
+                        f"run.ipc: {ipc} images per class asked of method {name}, but class {short!r} of {dataset} has {counts.min()}"
+                    )
+                if method.needs_prior:
+                    self._check_prior(dataset)
+
+    def _check_prior(self, dataset: str) -> None:
+        name, prior = self.run.prior, self.config.priors[self.run.prior]
+        if prior.view not in self.config.datasets[dataset].views:
+            known = sorted(self.config.datasets[dataset].views)
+            raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not a view of dataset {dataset}; its views: {known}")
+        from limbeck.priors.files import class_table, match_classes
+
+        if prior.train is not None:
+            table = {c: i for i, c in enumerate(self.source(prior.train.dataset).classes)}
+        elif (package_path(prior.weights or "") / "model_index.json").is_file():
+            table = class_table(package_path(prior.weights or ""))
+        elif prior.weights and (prior.weights.startswith(("/", ".", "package:")) or Path(prior.weights).exists()):
+            raise LimbeckError(f"priors.{name}.weights: no model_index.json in {package_path(prior.weights)}")
+        else:  # a hub name: known when it has been fetched
+            return
+        match_classes(table, self.source(dataset).classes, name)
+
+    # Look-ups.
+
+    @functools.cache  # noqa: B019
+    def source(self, dataset: str) -> Source:
+        """The opened source of a dataset."""
+        self._known("datasets", dataset, self.config.datasets)
+        return open_source(dataset, self.config.datasets[dataset])
+
+    @functools.cache  # noqa: B019
+    def method(self, name: str, ipc: int, dataset: str) -> Method:
+        """A method with its options resolved."""
+        return resolve(self.config, name, ipc, self.run.prior, dataset)
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset's config."""
+        self._known("datasets", name, self.config.datasets)
+        return self.config.datasets[name]
+
+    def seeds(self, ipc: int) -> tuple[int, ...]:
+        """Generation seeds at an IPC."""
+        seeds = self.run.seeds
+        if isinstance(seeds, dict):
+            if ipc not in seeds:
+                raise LimbeckError(f"run.seeds: no seeds for ipc {ipc}; it has {sorted(seeds)}")
+            return seeds[ipc]
+        return seeds
+
+    def shards(self, dataset: str) -> range:
+        """Shard numbers of a dataset."""
+        return range(min(self.dataset(dataset).shards, len(self.source(dataset).classes)))
+
+    def prior_of(self, method: str, ipc: int, dataset: str) -> str:
+        """The folder name a method lives under: its prior, or ``none``."""
+        if method == FULL:
+            return "none"
+        return self.run.prior if self.method(method, ipc, dataset).needs_prior else "none"
+
+    def discovery_options(self, discovery: str, ipc: int, dataset: str) -> dict[str, Any]:
+        """The options behind a prototypes folder's name."""
+        for name in (*self.config.methods, *METHODS):
+            method = self.method(name, ipc, dataset)
+            if method.discovery is not None and method.discovery_name == discovery:
+                return method.discovery
+        raise LimbeckError(f"no method in the config has the discovery {discovery!r} at ipc {ipc}")
+
+    # Paths.
+
+    def images(self, dataset: str, split: str, view: str | None = None) -> list[str]:
+        """All shards of a split."""
+        view = view or self.dataset(dataset).view
+        return [f"{self.root}/{dataset}/{view}/images/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
+
+    def features(self, dataset: str, split: str) -> list[str]:
+        """All shards of the real features of a split."""
+        return [f"{self.root}/{dataset}/features/{EXTRACTOR}/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
+
+    def cell(self, dataset: str, method: str, ipc: int, seed: int) -> str:
+        """The folder of one method at one IPC and seed. ``full`` depends on neither."""
+        if method == FULL:
+            return f"{self.root}/{dataset}/none/{FULL}/ipcall/seed0"
+        return f"{self.root}/{dataset}/{self.prior_of(method, ipc, dataset)}/{method}/ipc{ipc}/seed{seed}"
+
+    def prior_index(self, prior: str) -> str:
+        """The file that stands for a stored prior."""
+        return f"{self.root}/priors/{prior}/model_index.json"
+
+    def prototypes(self, dataset: str, method: str, ipc: int, seed: int, shard: str) -> str:
+        """The prototypes a method starts from."""
+        resolved = self.method(method, ipc, dataset)
+        vae, view = "none", self.dataset(dataset).view
+        if resolved.needs_prior:
+            vae, view = self.run.prior, self.config.priors[self.run.prior].view
+        return f"{self.root}/{dataset}/{view}/{vae}/prototypes/{resolved.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
+
+    def rows(self) -> tuple[str, ...]:
+        """Rows of the table in order: references first."""
+        return tuple(dict.fromkeys((*self.run.references, *self.run.methods)))
+
+    def cells(self, dataset: str, ipc: int) -> dict[str, dict[int, str]]:
+        """row -> seed -> folder."""
+        return {
+            name: {seed: self.cell(dataset, name, ipc, seed) for seed in ((0,) if name == FULL else self.seeds(ipc))} for name in self.rows()
+        }
+
+    def target(self, dataset: str, ipc: int) -> str:
+        """The page of a dataset at an IPC."""
+        return f"{self.root}/{dataset}/ipc{ipc}/summary.html"
+
+    def targets(self) -> list[str]:
+        """What ``snakemake`` builds when no target is named."""
+        return [self.target(dataset, ipc) for dataset in self.run.datasets for ipc in self.run.ipc]
+
+    def distilled(self, dataset: str, method: str, ipc: int, seed: int) -> list[str]:
+        """The images a row is trained on: its distilled shards, or the training set for ``full``."""
+        if method == FULL:
+            return self.images(dataset, "train")
+        return [f"{self.cell(dataset, method, ipc, seed)}/distilled-{shard}.zarr.zip" for shard in self.shards(dataset)]
+
+    def distilled_features(self, dataset: str, method: str, ipc: int, seed: int) -> list[str]:
+        """Features of those images."""
+        if method == FULL:
+            return self.features(dataset, "train")
+        cell = self.cell(dataset, method, ipc, seed)
+        return [f"{cell}/features/{EXTRACTOR}-{shard}.zarr.zip" for shard in self.shards(dataset)]
+
+    def generated(self, generate: bool) -> str:
+        """A wildcard constraint: the methods that generate, or those that keep real images."""
+        names = [n for n in (*self.config.methods, *METHODS) if self._generates(n) == generate]
+        return "|".join(sorted(set(names))).replace(".", r"\.") or "(?!)"
+
+    def _generates(self, name: str) -> bool:
+        spec = self.config.methods.get(name, {"base": name})
+        return bool(spec.get("generate", METHODS.get(spec.get("base", ""), {}).get("generate", False)))
+
+    # Specs.
+
+    def spec(self, stage: str, w: Wildcards) -> str:
+        """The params string of ``stage`` for a job's wildcards."""
+        slice_, modules = getattr(self, f"_spec_{stage}")(w)
+        code = fingerprint(f"limbeck.stages.{stage}", *modules)
+        return json.dumps({**slice_, "code": code}, sort_keys=True, separators=(",", ":"))
+
+    def _spec_ingest(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        dataset = self.dataset(w["dataset"])
+        source = self.source(w["dataset"])
+        if w["view"] not in dataset.views:
+            raise LimbeckError(f"datasets.{w['dataset']}.views: no view {w['view']!r}; known: {sorted(dataset.views)}")
+        shard = shard_classes(len(source.classes), len(self.shards(w["dataset"])))[int(w["shard"])]
+        return {
+            "dataset": w["dataset"],
+            "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
+            "view": dataset.views[w["view"]].model_dump(mode="json"),
+            "split": w["split"],
+            "classes": [shard.start, shard.stop],
+            "stamp": "" if dataset.path.startswith("package:") else source.stamp(),
+        }, []
+
+    def _spec_prior(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        self._known("priors", w["prior"], self.config.priors)
+        prior = self.config.priors[w["prior"]]
+        slice_ = prior.model_dump(mode="json", include={"family", "weights", "train"})
+        return slice_, ["limbeck.priors.training"] if prior.train else []
+
+    def _spec_encode(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        prior = self.config.priors[w["vae"]]
+        return {"family": prior.family, "batch": prior.encode_batch}, []
+
+    def _spec_select(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        ipc = int(w["ipc"])
+        options = self.discovery_options(w["discovery"], ipc, w["dataset"])
+        return {"discovery": options, "ipc": ipc, "seed": int(w["seed"])}, [DISCOVERY[options["kind"]].module]
+
+    def _spec_pick(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+    def _spec_sample(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        method = self.method(w["method"], int(w["ipc"]), w["dataset"])
+        prior = self.config.priors[w["prior"]]
+        assert method.sampler is not None
+        scale = method.sampler["cfg_scale"]
+        sampler = {**method.sampler, "cfg_scale": prior.cfg_scale if scale is None else scale}
+        return {
+            "guidance": list(method.guidance),
+            "sampler": sampler,
+            "family": prior.family,
+            "channels": self.dataset(w["dataset"]).channels,
+            "ipc": int(w["ipc"]),
+            "seed": int(w["seed"]),
+        }, method.modules()
+
+    def _spec_export(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        return {"dataset": w["dataset"], "method": w["method"], "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+    def _classifier(self, student: str, protocol: str, ipc: int) -> tuple[dict[str, Any], list[str]]:
+        chosen = protocols.get(protocol, "protocol")
+        slice_ = {"student": student, "protocol": protocol, "settings": chosen.spec(), "steps": chosen.steps_for(ipc)}
+        return slice_, [STUDENTS[student].module]
+
+    def _spec_teacher(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        self._known("teachers", w["teacher"], self.config.teachers)
+        teacher = self.config.teachers[w["teacher"]]
+        per_class = int(self.source(w["dataset"]).counts("train").max())
+        slice_, modules = self._classifier(teacher.student, teacher.protocol, per_class)
+        return {**slice_, "seed": teacher.seed}, modules
+
+    def _spec_features(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:  # noqa: ARG002
+        student = self.config.teachers[self.run.teacher].student
+        return {"extractor": EXTRACTOR, "teacher": self.run.teacher}, [STUDENTS[student].module]
+
+    def _spec_embed(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        return self._spec_features(w)
+
+    def _spec_measure(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:  # noqa: ARG002
+        return {"extractor": EXTRACTOR}, []
+
+    def _spec_train(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        self._known("run.students", w["student"], STUDENTS)
+        per_class = int(self.source(w["dataset"]).counts("train").max()) if w["ipc"] == "all" else int(w["ipc"])
+        slice_, modules = self._classifier(w["student"], w["protocol"], per_class)
+        return {**slice_, "seed": int(w["seed"]), "repeats": self.run.repeats}, modules
+
+    def _spec_report(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        ipc = int(w["ipc"])
+        rows = {}
+        for name in self.rows():
+            method = None if name == FULL else self.method(name, ipc, w["dataset"])
+            options = {} if method is None else {"discovery": method.discovery, "guidance": method.guidance, "sampler": method.sampler}
+            rows[name] = {"prior": self.prior_of(name, ipc, w["dataset"]), "options": options}
+        return {
+            "dataset": w["dataset"],
+            "ipc": ipc,
+            "rows": rows,
+            "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in self.cells(w["dataset"], ipc).items()},
+            "protocol": self.run.protocol,
+            "students": list(self.run.students),
+            "extractor": EXTRACTOR,
+        }, []

@@ -1,0 +1,82 @@
+"""What several stages share: reading shards, recorded parameters, progress."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.artifacts import Schema
+from limbeck.store import Artifact
+
+Spec = Mapping[str, Any]
+# Parts of a spec that decide reruns but are not parameters: they must not change an artifact's bytes.
+NOT_PARAMS = ("code", "stamp")
+
+
+def params(spec: Spec, *without: str) -> dict[str, Any]:
+    """The spec's parameters as recorded in an artifact."""
+    return {key: value for key, value in spec.items() if key not in (*NOT_PARAMS, *without)}
+
+
+def class_rows(labels: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """(class, rows) of class-major labels."""
+    classes, starts = np.unique(labels, return_index=True)
+    for label, start, stop in zip(classes, starts, [*starts[1:], len(labels)], strict=True):
+        yield int(label), slice(int(start), int(stop))
+
+
+def read_all(paths: Sequence[Path | str], schema: Schema | None, *names: str) -> list[np.ndarray]:
+    """The named arrays, concatenated over shards in class order."""
+    parts: list[list[np.ndarray]] = []
+    for path in paths:
+        with Artifact(path, schema) as artifact:
+            parts.append([artifact[name] for name in names])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def classes_of(path: Path | str) -> list[str]:
+    """Class names in canonical order."""
+    with Artifact(path) as artifact:
+        return list(artifact.attrs["classes"])
+
+
+def resize_to(images: np.ndarray, size: int) -> np.ndarray:
+    """Images (N, H, W, C) at another side, by Lanczos; untouched where they have it."""
+    if images.shape[1] == size:
+        return images
+    from limbeck.config import View
+    from limbeck.data.preprocessing import apply_view
+
+    view = View(size=size, resize="squash")
+    channels = images.shape[-1]
+    return np.stack([apply_view(image[..., 0] if channels == 1 else image, view, channels) for image in images])
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[..., None]]:
+    """A callback (done, total, loss=None): a bar on a terminal, a plain line at every tenth elsewhere."""
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        with Progress(*columns) as bar:
+            task = bar.add_task(what, total=None, note="")
+
+            def show(done: int, total: int, loss: float | None = None) -> None:
+                bar.update(task, completed=done, total=total, note="" if loss is None else f"loss {loss:.4f}")
+
+            yield show
+        return
+    last = -1
+
+    def line(done: int, total: int, loss: float | None = None) -> None:
+        nonlocal last
+        tenth = 10 * done // max(1, total)
+        if tenth != last:
+            last = tenth
+            print(f"{what}: {done}/{total}" + ("" if loss is None else f" loss {loss:.5f}"), file=sys.stderr, flush=True)
+
+    yield line

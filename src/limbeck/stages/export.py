@@ -1,0 +1,47 @@
+"""export: a distilled set as a PNG ImageFolder in canonical class order, for people."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from limbeck.artifacts import DISTILLED
+from limbeck.stages.common import Spec, class_rows, classes_of, params, progress, read_all
+from limbeck.store import digest, write_json
+
+
+def folder_name(index: int, name: str, classes: int) -> str:
+    """A folder whose sorted order is the canonical order and whose name is harmless on any file system."""
+    width = len(str(classes - 1))
+    return f"{index:0{width}d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
+
+
+def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
+    """Write ``<folder of classes>/<class>/<image>.png`` and ``classes``, replacing the folder as a whole."""
+    target = classes.parent
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        images, labels = read_all(distilled, DISTILLED, "images", "labels")
+        names = classes_of(distilled[0])
+        table, files = [], {}
+        with progress("export") as report:
+            for label, rows in class_rows(labels):
+                folder = part / folder_name(label, names[label], len(names))
+                folder.mkdir()
+                table.append({"index": label, "name": names[label], "folder": folder.name})
+                for number, image in enumerate(images[rows]):
+                    file = folder / f"{number:05d}.png"
+                    Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image).save(file)
+                    files[f"{folder.name}/{file.name}"] = digest(file)
+                report(rows.stop, len(labels))
+        write_json(part / classes.name, "classes", params(spec), {"classes": table, "sha256": files})
+        part.chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""prior: a diffusion prior in diffusers' layout under results/priors: copied from the package, a folder or the hub, or trained."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from limbeck.artifacts import IMAGES
+from limbeck.config import PriorTraining
+from limbeck.data.sources import package_path
+from limbeck.priors import dit
+from limbeck.priors.files import PRIOR_FILES, class_table
+from limbeck.stages.common import Spec, classes_of, params, progress, read_all
+
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+}
+
+
+def run(spec: Spec, images: Sequence[Path], index: Path) -> None:
+    """Write the prior beside ``index`` (its model_index.json), whole or not at all."""
+    folder = index.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        if spec["train"] is not None:
+            _train(spec, images, part)
+        else:
+            _copy(spec["weights"], part)
+        folder.mkdir(exist_ok=True)
+        for name in (*PRIOR_FILES[1:], "training.json", PRIOR_FILES[0]):  # the index last: it stands for the whole
+            (folder / name).parent.mkdir(exist_ok=True)
+            (part / name).replace(folder / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy(weights: str, part: Path) -> None:
+    local = package_path(weights)
+    if local.is_dir():
+        class_table(local)
+        dit.load_pipeline(str(local))  # refuses missing files and other architectures before anything is copied
+        for name in PRIOR_FILES:
+            (part / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(local / name, part / name)
+        record = local / "training.json"
+        text = record.read_text() if record.is_file() else json.dumps({"weights": weights})
+    else:
+        pipe = dit.load_pipeline(weights)
+        table = dict(pipe.config.get("id2label") or {})
+        dit.save(part, pipe.transformer, pipe.vae, dict(pipe.scheduler.config), {int(k): v for k, v in table.items()})
+        text = json.dumps({"weights": weights})
+    (part / "training.json").write_text(text)
+
+
+def _train(spec: Spec, images: Sequence[Path], part: Path) -> None:
+    from diffusers import DDPMScheduler
+
+    from limbeck.priors.training import encode_means, reconstruction_error, train_dit, train_vae
+
+    cfg = PriorTraining.model_validate(spec["train"])
+    pixels, labels = read_all(images, IMAGES, "images", "labels")
+    classes = classes_of(images[0])
+    with progress("vae") as report:
+        vae, vae_history = train_vae(pixels, cfg.vae, report)
+    latents = encode_means(vae, pixels) * vae.config.scaling_factor
+    with progress("dit") as report:
+        model, dit_history = train_dit(
+            latents, torch.from_numpy(labels.astype(np.int64)), len(classes), cfg.dit, DDPMScheduler.from_config(SCHEDULER), report
+        )
+    dtype = getattr(torch, cfg.dtype)
+    dit.save(part, model.to(dtype), vae.to(dtype), SCHEDULER, dict(enumerate(classes)))
+    record = {
+        "params": params(spec),
+        "images": len(pixels),
+        "train_mse": reconstruction_error(vae.float(), pixels[:: max(1, len(pixels) // 5000)]),
+        "vae_loss": vae_history,
+        "dit_loss": dit_history,
+    }
+    (part / "training.json").write_text(json.dumps(record, indent=1))

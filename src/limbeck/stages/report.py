@@ -1,0 +1,121 @@
+"""report: the table of a dataset at an IPC as csv, markdown and a self-contained page, with a grid of images."""
+
+import base64
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from limbeck.artifacts import DISTILLED
+from limbeck.report.grid import method_strip, save_grid
+from limbeck.report.statistics import summarise
+from limbeck.report.table import Row, cells, differences, differences_markdown, headings, label, percent, to_csv, to_markdown
+from limbeck.stages.common import Spec, classes_of, read_all
+from limbeck.store import read_json, replacing, write_text
+
+REFERENCES = ("full", "subset")
+GRID_ROWS = 3
+
+
+def run(spec: Spec, grid_images: Sequence[Path], folder: Path) -> None:
+    """Write summary.csv, summary.md, summary.html and grid.png into ``folder``.
+
+    ``grid_images``: the distilled shards of the first seed of every row that has any; cells are read from the spec's folders.
+    """
+    rows, per_class, test_images = _rows(spec)
+    students, extractor = spec["students"], spec["extractor"]
+    classes = classes_of(grid_images[0])
+    with replacing(folder / "grid.png") as part:
+        _grid(spec, grid_images, classes, part)
+    pairs = {student: differences(rows, student) for student in students}
+    write_text(folder / "summary.csv", to_csv(rows, spec["protocol"]))
+    write_text(folder / "summary.md", _markdown(spec, rows, pairs, test_images))
+    last = rows[-1].summary[students[0]]
+    page = Environment(loader=PackageLoader("limbeck", "report"), autoescape=True, undefined=StrictUndefined).get_template("page.html.jinja")
+    html = page.render(
+        dataset=spec["dataset"],
+        ipc=spec["ipc"],
+        protocol=spec["protocol"],
+        extractor=extractor,
+        test_images=test_images,
+        binomial=percent(last.binomial),
+        seeds=last.seeds,
+        repeats=last.repeats,
+        first_seed=next(iter(spec["cells"][rows[-1].name])),
+        headings=headings(students),
+        differences=pairs,
+        classes=classes,
+        grid=base64.b64encode((folder / "grid.png").read_bytes()).decode(),
+        rows=[
+            {
+                "label": label(row),
+                "reference": row.reference,
+                "cells": cells(row, students, extractor),
+                "accuracy": f"{percent(row.summary[students[0]].mean)} %",
+                "prior": row.prior,
+                "options": row.options,
+                "per_class": per_class[row.name],
+            }
+            for row in rows
+        ],
+    )
+    write_text(folder / "summary.html", html)
+
+
+def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
+    rows, per_class, test_images = [], {}, 0
+    for name, folders in spec["cells"].items():
+        accuracies: dict[str, dict[int, list[float]]] = {student: {} for student in spec["students"]}
+        by_class: list[list[float]] = []
+        metrics: list[dict[str, float]] = []
+        for seed, folder in folders.items():
+            metrics.append(read_json(Path(folder) / "metrics.json", "metrics"))
+            for student in spec["students"]:
+                found: dict[str, Any] = read_json(Path(folder) / "students" / spec["protocol"] / f"{student}.json", "student")
+                accuracies[student][int(seed)] = [r["accuracy"] for r in found["repeats"]]
+                test_images = found["test_images"]
+                if student == spec["students"][0]:
+                    by_class += [r["per_class"] for r in found["repeats"]]
+        per_class[name] = [statistics.fmean(column) for column in zip(*by_class, strict=True)]
+        means = {key: statistics.fmean(m[key] for m in metrics) for key in metrics[0] if key != "images"}
+        described = spec["rows"][name]
+        rows.append(
+            Row(
+                name=name,
+                prior=described["prior"],
+                reference=name in REFERENCES,
+                images=int(metrics[0]["images"]),
+                accuracies=accuracies,
+                summary={student: summarise(a, test_images) for student, a in accuracies.items()},
+                metrics=means,
+                options=json.dumps(described["options"], sort_keys=True),
+            )
+        )
+    return rows, per_class, test_images
+
+
+def _grid(spec: Spec, shards: Sequence[Path], classes: Sequence[str], path: Path) -> None:
+    strips = {}
+    for name, folders in spec["cells"].items():
+        own = [p for p in shards if Path(next(iter(folders.values()))) == p.parent]
+        if own:
+            images, labels = read_all(own, DISTILLED, "images", "labels")
+            strips[name] = method_strip(images, labels, GRID_ROWS)
+    save_grid(path, strips, classes)
+
+
+def _markdown(spec: Spec, rows: list[Row], pairs: dict, test_images: int) -> str:
+    a = rows[-1].summary[spec["students"][0]]
+    text = [
+        f"## {spec['dataset']}, {spec['ipc']} images per class\n",
+        f"Protocol {spec['protocol']}, {test_images} test images, {a.seeds} generation seeds × {a.repeats} training repeats, accuracy at the "
+        f"last step, mean ± sd; binomial standard error {percent(a.binomial)} points. Metrics with the extractor `{spec['extractor']}`.\n",
+        to_markdown(rows, spec["students"], spec["extractor"]),
+    ]
+    for student, found in pairs.items():
+        if found:
+            text += [f"Paired differences over shared seeds, {student}:\n", differences_markdown(found)]
+    return "\n".join(text)
