@@ -23,7 +23,9 @@ except LimbeckError as error:
     raise WorkflowError(str(error)) from None
 
 R = PLAN.root
-shell.prefix(f"set -euo pipefail; export LIMBECK_DIE_WITH_PARENT=1 PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+shell.prefix(
+    f"set -euo pipefail; export LIMBECK_DIE_WITH_PARENT=1 PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
 
 
 wildcard_constraints:
@@ -53,6 +55,6 @@ include: "rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         PLAN.targets(),
-    default_target: True

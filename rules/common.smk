@@ -49,11 +49,15 @@ def real_features(split):
 
 def row_images(w):
     """A row's images: distilled, or the training set for `full`."""
-    return PLAN.distilled(w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed))
+    return PLAN.distilled(
+        w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed)
+    )
 
 
 def row_features(w):
-    return PLAN.distilled_features(w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed))
+    return PLAN.distilled_features(
+        w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed)
+    )
 
 
 def report_cells(w):
@@ -61,7 +65,13 @@ def report_cells(w):
     files = []
     for name, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
         for cell in seeds.values():
-            files += [f"{cell}/metrics.json", *(f"{cell}/students/{PLAN.run.protocol}/{s}.json" for s in PLAN.run.students)]
+            files += [
+                f"{cell}/metrics.json",
+                *(
+                    f"{cell}/students/{PLAN.run.protocol}/{s}.json"
+                    for s in PLAN.run.students
+                ),
+            ]
             files += [f"{cell}/images/classes.json"] if name != "full" else []
     return files
 
@@ -69,4 +79,9 @@ def report_cells(w):
 def report_images(w):
     """The first seed's distilled shards of every row that has any."""
     cells = PLAN.cells(w.dataset, int(w.ipc))
-    return [p for name, seeds in cells.items() if name != "full" for p in PLAN.distilled(w.dataset, name, int(w.ipc), min(seeds))]
+    return [
+        p
+        for name, seeds in cells.items()
+        if name != "full"
+        for p in PLAN.distilled(w.dataset, name, int(w.ipc), min(seeds))
+    ]

@@ -2,17 +2,17 @@ rule ingest:
     output:
         images=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.prov.json",
-    params:
-        spec=spec("ingest"),
     log:
         f"{R}/logs/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
-    threads: 1
     # bad images must be found before anything long has started
     priority: 100
+    threads: 1
+    params:
+        spec=spec("ingest"),
     shell:
-        "limbeck --threads {threads} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov} 2> {log}"
+        "exec limbeck --threads {threads} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov} 2> {log}"
 
 
 rule encode:
@@ -22,13 +22,13 @@ rule encode:
     output:
         latents=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",
-    params:
-        spec=spec("encode"),
     log:
         f"{R}/logs/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"
     threads: 1
+    params:
+        spec=spec("encode"),
     shell:
-        "limbeck --threads {threads} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
+        "exec limbeck --threads {threads} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
         " --latents {output.latents} --prov {output.prov} 2> {log}"

@@ -4,13 +4,13 @@ rule select:
     output:
         prototypes=f"{R}/{{dataset}}/{{view}}/{{vae}}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
-    params:
-        spec=spec("select"),
     log:
         f"{R}/logs/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
     threads: 1
+    params:
+        spec=spec("select"),
     shell:
-        "limbeck --threads {threads} select --spec {params.spec:q} --points {input.points} --prototypes {output.prototypes}"
+        "exec limbeck --threads {threads} select --spec {params.spec:q} --points {input.points} --prototypes {output.prototypes}"
         " --prov {output.prov} 2> {log}"

@@ -6,16 +6,16 @@ rule teacher:
         weights=f"{R}/{{dataset}}/teachers/{{teacher}}/model.safetensors",
         record=f"{R}/{{dataset}}/teachers/{{teacher}}/teacher.json",
         prov=f"{R}/{{dataset}}/teachers/{{teacher}}/teacher.prov.json",
-    params:
-        spec=spec("teacher"),
     log:
         f"{R}/logs/teacher/{{dataset}}.{{teacher}}.log",
     benchmark:
         f"{R}/benchmarks/teacher/{{dataset}}.{{teacher}}.tsv"
-    threads: 1
     priority: 50
+    threads: 1
+    params:
+        spec=spec("teacher"),
     shell:
-        "limbeck --threads {threads} teacher --spec {params.spec:q} --train '{input.train}' --test '{input.test}'"
+        "exec limbeck --threads {threads} teacher --spec {params.spec:q} --train '{input.train}' --test '{input.test}'"
         " --weights {output.weights} --record {output.record} --prov {output.prov} 2> {log}"
 
 
@@ -27,15 +27,15 @@ rule features:
     output:
         features=f"{R}/{{dataset}}/features/{{extractor}}/{{split}}-{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/features/{{extractor}}/{{split}}-{{shard}}.prov.json",
-    params:
-        spec=spec("features"),
     log:
         f"{R}/logs/features/{{dataset}}.{{extractor}}.{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/features/{{dataset}}.{{extractor}}.{{split}}-{{shard}}.tsv"
     threads: 1
+    params:
+        spec=spec("features"),
     shell:
-        "limbeck --threads {threads} features --spec {params.spec:q} --images {input.images} --weights {input.weights}"
+        "exec limbeck --threads {threads} features --spec {params.spec:q} --images {input.images} --weights {input.weights}"
         " --record {input.record} --features {output.features} --prov {output.prov} 2> {log}"
 
 
@@ -47,15 +47,15 @@ rule embed:
     output:
         features=f"{CELL}/features/{{extractor}}-{{shard}}.zarr.zip",
         prov=f"{CELL}/features/{{extractor}}-{{shard}}.prov.json",
-    params:
-        spec=spec("embed"),
     log:
         f"{R}/logs/embed/{JOB}.{{extractor}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/embed/{JOB}.{{extractor}}-{{shard}}.tsv"
     threads: 1
+    params:
+        spec=spec("embed"),
     shell:
-        "limbeck --threads {threads} embed --spec {params.spec:q} --images {input.images} --weights {input.weights}"
+        "exec limbeck --threads {threads} embed --spec {params.spec:q} --images {input.images} --weights {input.weights}"
         " --record {input.record} --features {output.features} --prov {output.prov} 2> {log}"
 
 
@@ -67,15 +67,15 @@ rule measure:
     output:
         metrics=f"{CELL}/metrics.json",
         prov=f"{CELL}/metrics.prov.json",
-    params:
-        spec=spec("measure"),
     log:
         f"{R}/logs/measure/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/measure/{JOB}.tsv"
     threads: 1
+    params:
+        spec=spec("measure"),
     shell:
-        "limbeck --threads {threads} measure --spec {params.spec:q} --distilled '{input.distilled}' --train '{input.train}'"
+        "exec limbeck --threads {threads} measure --spec {params.spec:q} --distilled '{input.distilled}' --train '{input.train}'"
         " --test '{input.test}' --metrics {output.metrics} --prov {output.prov} 2> {log}"
 
 
@@ -86,13 +86,13 @@ rule train:
     output:
         result=f"{CELL}/students/{{protocol}}/{{student}}.json",
         prov=f"{CELL}/students/{{protocol}}/{{student}}.prov.json",
-    params:
-        spec=spec("train"),
     log:
         f"{R}/logs/train/{JOB}.{{protocol}}.{{student}}.log",
     benchmark:
         f"{R}/benchmarks/train/{JOB}.{{protocol}}.{{student}}.tsv"
     threads: 1
+    params:
+        spec=spec("train"),
     shell:
-        "limbeck --threads {threads} train --spec {params.spec:q} --distilled '{input.distilled}' --test '{input.test}'"
+        "exec limbeck --threads {threads} train --spec {params.spec:q} --distilled '{input.distilled}' --test '{input.test}'"
         " --result {output.result} --prov {output.prov} 2> {log}"

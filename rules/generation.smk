@@ -9,8 +9,6 @@ rule pick:
     output:
         distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
-    params:
-        spec=spec("pick"),
     log:
         f"{R}/logs/pick/{JOB}.{{shard}}.log",
     benchmark:
@@ -19,8 +17,10 @@ rule pick:
         method=PLAN.generated(False),
         ipc=r"\d+",
     threads: 1
+    params:
+        spec=spec("pick"),
     shell:
-        "limbeck --threads {threads} pick --spec {params.spec:q} --images {input.images} --prototypes {input.prototypes}"
+        "exec limbeck --threads {threads} pick --spec {params.spec:q} --images {input.images} --prototypes {input.prototypes}"
         " --distilled {output.distilled} --prov {output.prov} 2> {log}"
 
 
@@ -32,9 +32,6 @@ rule sample:
     output:
         distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
-    params:
-        spec=spec("sample"),
-        prototypes=lambda w, input: f"--prototypes {input.prototypes}" if input.get("prototypes") else "",
     log:
         f"{R}/logs/sample/{JOB}.{{shard}}.log",
     benchmark:
@@ -43,8 +40,13 @@ rule sample:
         method=PLAN.generated(True),
         ipc=r"\d+",
     threads: 1
+    params:
+        spec=spec("sample"),
+        prototypes=lambda w, input: (
+            f"--prototypes {input.prototypes}" if input.get("prototypes") else ""
+        ),
     shell:
-        "limbeck --threads {threads} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.prototypes}"
+        "exec limbeck --threads {threads} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.prototypes}"
         " --distilled {output.distilled} --prov {output.prov} 2> {log}"
 
 
@@ -54,8 +56,6 @@ rule export:
     output:
         classes=f"{CELL}/images/classes.json",
         prov=f"{CELL}/images.prov.json",
-    params:
-        spec=spec("export"),
     log:
         f"{R}/logs/export/{JOB}.log",
     benchmark:
@@ -63,6 +63,8 @@ rule export:
     wildcard_constraints:
         ipc=r"\d+",
     threads: 1
+    params:
+        spec=spec("export"),
     shell:
-        "limbeck --threads {threads} export --spec {params.spec:q} --distilled '{input.distilled}' --classes {output.classes}"
+        "exec limbeck --threads {threads} export --spec {params.spec:q} --distilled '{input.distilled}' --classes {output.classes}"
         " --prov {output.prov} 2> {log}"

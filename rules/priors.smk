@@ -2,16 +2,19 @@ rule prior:
     input:
         images=prior_images,
     output:
-        *(f"{R}/priors/{{prior}}/{name}" for name in (*PRIOR_FILES[1:], "training.json")),
+        *(
+            f"{R}/priors/{{prior}}/{name}"
+            for name in (*PRIOR_FILES[1:], "training.json")
+        ),
         index=f"{R}/priors/{{prior}}/{PRIOR_FILES[0]}",
         prov=f"{R}/priors/{{prior}}/prior.prov.json",
-    params:
-        spec=spec("prior"),
     log:
         f"{R}/logs/prior/{{prior}}.log",
     benchmark:
         f"{R}/benchmarks/prior/{{prior}}.tsv"
     threads: 2
+    params:
+        spec=spec("prior"),
     shell:
-        "limbeck --threads {threads} prior --spec {params.spec:q} --images '{input.images}' --index {output.index}"
+        "exec limbeck --threads {threads} prior --spec {params.spec:q} --images '{input.images}' --index {output.index}"
         " --prov {output.prov} 2> {log}"

@@ -8,9 +8,6 @@ rule report:
         html=f"{R}/{{dataset}}/ipc{{ipc}}/summary.html",
         grid=f"{R}/{{dataset}}/ipc{{ipc}}/grid.png",
         prov=f"{R}/{{dataset}}/ipc{{ipc}}/summary.prov.json",
-    params:
-        spec=spec("report"),
-        folder=subpath(output.csv, parent=True),
     log:
         f"{R}/logs/report/{{dataset}}.ipc{{ipc}}.log",
     benchmark:
@@ -18,6 +15,9 @@ rule report:
     wildcard_constraints:
         ipc=r"\d+",
     threads: 1
+    params:
+        spec=spec("report"),
+        folder=subpath(output.csv, parent=True),
     shell:
-        "limbeck --threads {threads} report --spec {params.spec:q} --distilled '{input.distilled}' --folder {params.folder}"
+        "exec limbeck --threads {threads} report --spec {params.spec:q} --distilled '{input.distilled}' --folder {params.folder}"
         " --prov {output.prov} 2> {log}"

@@ -49,7 +49,9 @@ LATENTS = Schema(
     1,
     "Posterior means of the training images under a VAE, after its scaling (and shift) factor.",
     {
-        "latents": ArraySpec(("image", "latent_channel", "latent_height", "latent_width"), "float16", "scaled latent", "z0", (-1e4, 1e4)),
+        "latents": ArraySpec(
+            ("image", "latent_channel", "latent_height", "latent_width"), "float16", "scaled latent", "z0", (-1e4, 1e4)
+        ),
         "labels": _LABELS,
     },
 )
@@ -96,7 +98,12 @@ DISTILLED = Schema(
             optional=True,
         ),
         "step_norms": ArraySpec(
-            ("image", "step"), "float32", "scaled latent", "generated images: |x_next - x| of every solver step", (0, 1e6), optional=True
+            ("image", "step"),
+            "float32",
+            "scaled latent",
+            "generated images: |x_next - x| of every solver step",
+            (0, 1e6),
+            optional=True,
         ),
     },
 )

@@ -72,7 +72,12 @@ def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), i
 
 @app.command()
 def encode(
-    *, spec: SpecOption, prov: ProvOption, images: Path = typer.Option(), prior: Path = typer.Option(), latents: Path = typer.Option()
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    prior: Path = typer.Option(),
+    latents: Path = typer.Option(),
 ) -> None:
     """Posterior means of the training images."""
     from limbeck.stages.encode import run
@@ -92,7 +97,12 @@ def select(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(),
 
 @app.command()
 def pick(
-    *, spec: SpecOption, prov: ProvOption, images: Path = typer.Option(), prototypes: Path = typer.Option(), distilled: Path = typer.Option()
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    prototypes: Path = typer.Option(),
+    distilled: Path = typer.Option(),
 ) -> None:
     """The distilled set of a method that keeps real images."""
     from limbeck.stages.pick import run
@@ -196,9 +206,7 @@ def measure(
 
 
 @app.command()
-def train(
-    *, spec: SpecOption, prov: ProvOption, distilled: Paths, test: Paths, result: Path = typer.Option()
-) -> None:
+def train(*, spec: SpecOption, prov: ProvOption, distilled: Paths, test: Paths, result: Path = typer.Option()) -> None:
     """Train and test a student."""
     from limbeck.stages.train import run
 
@@ -247,7 +255,6 @@ def main() -> None:
     except LimbeckError as error:
         sys.stderr.write(f"limbeck: error: {error}\n")
         sys.exit(1)
-
 
 
 if __name__ == "__main__":

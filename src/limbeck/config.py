@@ -125,7 +125,9 @@ class ModeGuidance(Model):
     weight: float = Field(0.1, ge=0, le=1, description="lambda")
     t_stop: int = Field(25, ge=0, description="guided steps, counted from the first")
     target: Literal["centroid", "member"] = Field("centroid", description="the cluster's mean, or its nearest real latent")
-    noise: Literal["recompute", "keep"] = Field("recompute", description="DDIM: eps from the guided x0_hat (released), or untouched")
+    noise: Literal["recompute", "keep"] = Field(
+        "recompute", description="DDIM: eps from the guided x0_hat (released), or untouched"
+    )
 
 
 class Sampler(Model):

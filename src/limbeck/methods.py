@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck.config import Config, KMeansDiscovery, Model, ModeGuidance, RandomDiscovery, Sampler
+from limbeck.config import Config, KMeansDiscovery, ModeGuidance, Model, RandomDiscovery, Sampler
 from limbeck.errors import LimbeckError
 
 

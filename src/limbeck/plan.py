@@ -82,7 +82,7 @@ class Plan:
                 if method.discovery is not None and counts.min() < ipc:
                     short = self.source(dataset).classes[int(counts.argmin())]
                     raise LimbeckError(
-                        f"run.ipc: {ipc} images per class asked of method {name}, but class {short!r} of {dataset} has {counts.min()}"
+                        f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {counts.min()}"
                     )
                 if method.needs_prior:
                     self._check_prior(dataset)
@@ -185,7 +185,8 @@ class Plan:
     def cells(self, dataset: str, ipc: int) -> dict[str, dict[int, str]]:
         """row -> seed -> folder."""
         return {
-            name: {seed: self.cell(dataset, name, ipc, seed) for seed in ((0,) if name == FULL else self.seeds(ipc))} for name in self.rows()
+            name: {seed: self.cell(dataset, name, ipc, seed) for seed in ((0,) if name == FULL else self.seeds(ipc))}
+            for name in self.rows()
         }
 
     def target(self, dataset: str, ipc: int) -> str:
@@ -310,7 +311,9 @@ class Plan:
         rows = {}
         for name in self.rows():
             method = None if name == FULL else self.method(name, ipc, w["dataset"])
-            options = {} if method is None else {"discovery": method.discovery, "guidance": method.guidance, "sampler": method.sampler}
+            options = (
+                {} if method is None else {"discovery": method.discovery, "guidance": method.guidance, "sampler": method.sampler}
+            )
             rows[name] = {"prior": self.prior_of(name, ipc, w["dataset"]), "options": options}
         return {
             "dataset": w["dataset"],

@@ -41,6 +41,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "tiny-hard": Protocol(steps={1: 1000, 10: 1200, 50: 1500, None: 4000}, batch_size=25, lr=0.02, shift=2, cutmix=1.0),
     # The teacher sees the whole real training set.
     "tiny-teacher": Protocol(steps={None: 3000}, batch_size=64, lr=0.03, shift=2),
+    # To see a whole run end in seconds; the numbers mean nothing.
+    "smoke": Protocol(steps={None: 15}, batch_size=20, lr=0.02),
+    "smoke-teacher": Protocol(steps={None: 60}, batch_size=64, lr=0.03),
 }
 
 

@@ -1,7 +1,7 @@
 """Which of our own sources a stage depends on, as one fingerprint.
 
-The closure is static and per definition: ``from limbeck.x import f`` brings in ``f``, the definitions of ``x`` that ``f`` names, and
-what those import in turn, but nothing else of ``x``. Definitions are hashed as syntax trees without docstrings, so a
+The closure is static and per definition: ``from limbeck.x import f`` brings in ``f``, the definitions of ``x`` that ``f``
+names, and what those import in turn, but nothing else of ``x``. Definitions are hashed as syntax trees without docstrings, so a
 comment or a docstring reruns nothing and a real edit reruns only the stages that can reach it.
 """
 
@@ -25,7 +25,7 @@ _WHOLE = "*"
 class _Module:
     """One source file, split into its top-level definitions and its imports from the package."""
 
-    def __init__(self, name: str, path: Path):
+    def __init__(self, path: Path):
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, tuple[str, str]] = {}
         self.effects: list[ast.stmt] = []  # top-level statements that run on import and bind no name
@@ -84,7 +84,7 @@ def _module(name: str) -> _Module:
     path = _source(name)
     if path is None:
         raise ModuleNotFoundError(name)
-    return _Module(name, path)
+    return _Module(path)
 
 
 @functools.cache

@@ -217,7 +217,7 @@ class Artifact:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise self._broken(f"unreadable ({error})") from None
         try:
-            self.attrs = dict(self.group.attrs)
+            self.attrs: dict[str, Any] = dict(self.group.attrs)
             self.schema = self._match(schema)
             self._validate()
         except ArtifactError:
@@ -267,14 +267,19 @@ class Artifact:
         first = next(iter(self.schema.arrays))
         return int(self.shape(first)[0])
 
+    def _array(self, name: str) -> "zarr.Array[Any]":
+        found = self.group[name]
+        assert isinstance(found, zarr.Array)
+        return found
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an array."""
-        return tuple(self.group[name].shape)
+        return tuple(self._array(name).shape)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows ``start:stop`` of an array; checksums and range are verified."""
         try:
-            rows = np.asarray(self.group[name][start:stop])  # type: ignore[index]
+            rows = np.asarray(self._array(name)[start:stop])
         except (ValueError, OSError, RuntimeError, zipfile.BadZipFile) as error:
             raise self._broken(f"{name} is damaged ({error})") from None
         try:
@@ -289,9 +294,9 @@ class Artifact:
     def verify(self) -> None:
         """Read everything once: every chunk's crc32c, every array's range."""
         for name in self.group:
-            array = self.group[name]
-            step = array.chunks[0]  # type: ignore[union-attr]
-            for start in range(0, array.shape[0], step):  # type: ignore[union-attr]
+            array = self._array(name)
+            step = array.chunks[0]
+            for start in range(0, array.shape[0], step):
                 self.read(name, start, start + step)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import gzip
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -233,4 +234,4 @@ def open_source(name: str, spec: Dataset) -> Source:
 def shard_classes(classes: int, shards: int) -> list[range]:
     """Contiguous whole classes per shard, as even as possible."""
     bounds = [round(i * classes / shards) for i in range(shards + 1)]
-    return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(bounds)]

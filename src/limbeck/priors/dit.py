@@ -27,7 +27,9 @@ def load_pipeline(name: str) -> DiTPipeline:
         pipe = DiTPipeline.from_pretrained(name, torch_dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         text = " ".join(str(error).split())[:300]
-        raise LimbeckError(f"prior {name}: not a DiT in diffusers' layout, neither as a folder nor as a hub name ({text})") from None
+        raise LimbeckError(
+            f"prior {name}: not a DiT in diffusers' layout, neither as a folder nor as a hub name ({text})"
+        ) from None
     if pipe.scheduler.config.get("prediction_type", "epsilon") != "epsilon":
         raise LimbeckError(f"prior {name}: predicts {pipe.scheduler.config.prediction_type}, only 'epsilon' is supported for DiT")
     return pipe
@@ -64,7 +66,9 @@ class DitPrior:
         if x.shape[1] == 1 and wanted == 3:
             x = x.expand(-1, 3, -1, -1)
         if x.shape[1] != wanted:
-            raise LimbeckError(f"prior {self.name}: its VAE takes {wanted} channels, the images have {x.shape[1]}; set datasets.*.channels")
+            raise LimbeckError(
+                f"prior {self.name}: its VAE takes {wanted} channels, the images have {x.shape[1]}; set datasets.*.channels"
+            )
         means = self.vae.encode(x).latent_dist.mean
         if means.shape[1:] != self.latent_shape:
             raise LimbeckError(

@@ -6,7 +6,6 @@ Kernels: arrays in, modules and a history out. The stage ``prior`` decides what 
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +41,9 @@ def shuffled_batches(n: int, batch: int, generator: torch.Generator) -> Iterator
 
 def _optimise(
     model: torch.nn.Module,
-    loss_at: Callable[[int], Tensor],
+    loss_now: Callable[[], Tensor],
     cfg: VaeTraining | DitTraining,
-    after: Callable[[int], None],
+    after: Callable[[int], None] | None,
     report: Report,
 ) -> History:
     optimiser = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(0.9, 0.99), weight_decay=cfg.weight_decay)
@@ -55,7 +54,7 @@ def _optimise(
         rate = cosine_rate(step, cfg.steps, cfg.lr, cfg.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss = loss_at(step)
+        loss = loss_now()
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} at step {step} (learning rate {rate:.2e}); lower train lr")
@@ -63,7 +62,8 @@ def _optimise(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        after(step)
+        if after is not None:
+            after(step)
         running += value
         if (step + 1) % every == 0:
             history.append({"step": step + 1, "loss": running / every})
@@ -75,7 +75,7 @@ def _optimise(
 def build_vae(channels: int, size: int, cfg: VaeTraining) -> AutoencoderKL:
     """An untrained AutoencoderKL for ``channels`` x ``size`` x ``size`` images, in diffusers' terms."""
     levels = len(cfg.block_out_channels)
-    config: dict[str, Any] = dict(
+    return AutoencoderKL(
         in_channels=channels,
         out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -86,7 +86,6 @@ def build_vae(channels: int, size: int, cfg: VaeTraining) -> AutoencoderKL:
         norm_num_groups=min(8, *cfg.block_out_channels),
         sample_size=size,
     )
-    return AutoencoderKL(**config)
 
 
 def train_vae(images: np.ndarray, cfg: VaeTraining, report: Report) -> tuple[AutoencoderKL, History]:
@@ -102,7 +101,7 @@ def train_vae(images: np.ndarray, cfg: VaeTraining, report: Report) -> tuple[Aut
     vae = vae.to(memory_format=torch.channels_last).train()
     batches = shuffled_batches(len(images), cfg.batch_size, generator)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_now() -> Tensor:
         x = to_unit(images[next(batches).numpy()])
         posterior = vae.encode(x).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
@@ -110,7 +109,7 @@ def train_vae(images: np.ndarray, cfg: VaeTraining, report: Report) -> tuple[Aut
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         return F.mse_loss(y, x) + cfg.l1 * F.l1_loss(y, x) + cfg.kl * kl
 
-    history = _optimise(vae, loss_at, cfg, lambda step: None, report)
+    history = _optimise(vae, loss_now, cfg, None, report)
     vae.eval()
     means = encode_means(vae, images[:10_000])
     vae.register_to_config(scaling_factor=float(1 / means.std()))
@@ -186,7 +185,8 @@ def drop_labels(labels: Tensor, null: int, probability: float, generator: torch.
 
 @torch.no_grad()
 def _ema_update(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
-    ours, theirs = list(average.parameters()), list(model.parameters())
+    ours: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(model.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
@@ -208,7 +208,7 @@ def train_dit(
     batches = shuffled_batches(len(latents), cfg.batch_size, generator)
     abar = scheduler.alphas_cumprod
 
-    def loss_at(step: int) -> Tensor:
+    def loss_now() -> Tensor:
         batch = next(batches)
         z0 = latents[batch]
         t = torch.randint(len(abar), (len(batch),), generator=generator)
@@ -221,5 +221,5 @@ def train_dit(
     def after(step: int) -> None:
         _ema_update(average, model, min(cfg.ema, (step + 1) / (step + 10)))
 
-    history = _optimise(model, loss_at, cfg, after, report)
+    history = _optimise(model, loss_now, cfg, after, report)
     return average, history

@@ -41,7 +41,7 @@ def save_grid(path: Path, strips: Mapping[str, np.ndarray], classes: Sequence[st
         axis.set_xticks([])
         axis.set_yticks([])
     if len(classes) <= 20:
-        step = strips[next(reversed(strips))].shape[1] / len(classes)
+        step = list(strips.values())[-1].shape[1] / len(classes)
         axes[-1].set_xticks([(i + 0.5) * step for i in range(len(classes))], classes, rotation=30, ha="right", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, format="png", metadata={"Software": None})

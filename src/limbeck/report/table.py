@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from limbeck.report.statistics import Accuracy, Paired, paired
 
 # metric, heading, digits; lower or higher is better
-SHOWN = (("fd", "FD ↓", 2), ("l2", "L2 ↓", 2), ("mmd", "MMD ↓", 4), ("rep_class", "Rep ↑", 3), ("div_class", "Div ↑", 3), ("agreement", "agree", 3))
+SHOWN = (
+    ("fd", "FD ↓", 2),
+    ("l2", "L2 ↓", 2),
+    ("mmd", "MMD ↓", 4),
+    ("rep_class", "Rep ↑", 3),
+    ("div_class", "Div ↑", 3),
+    ("agreement", "agree", 3),
+)
+
+# accuracy and its spreads are fractions; the metrics' names follow
+CSV_COLUMNS: tuple[str, ...] = (
+    *("method", "reference", "prior", "images", "protocol", "student", "seeds", "repeats"),
+    *("accuracy", "sd", "sd_seed", "sd_repeat", "binomial_se"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,15 +71,13 @@ def to_csv(rows: Sequence[Row], protocol: str) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = sorted(rows[0].metrics)
-    writer.writerow(
-        ["method", "reference", "prior", "images", "protocol", "student", "seeds", "repeats", "accuracy", "sd", "sd_seed", "sd_repeat", "binomial_se"]
-        + names
-    )
+    writer.writerow([*CSV_COLUMNS, *names])
     for row in rows:
         for student, a in row.summary.items():
             spread = ["" if math.isnan(x) else f"{x:.6f}" for x in (a.sd, a.sd_seed, a.sd_repeat)]
-            start = [row.name, int(row.reference), row.prior, row.images, protocol, student, a.seeds, a.repeats, f"{a.mean:.6f}", *spread]
-            writer.writerow([*start, f"{a.binomial:.6f}", *(f"{row.metrics[name]:.6g}" for name in names)])
+            fixed = [row.name, int(row.reference), row.prior, row.images, protocol, student, a.seeds, a.repeats]
+            values = [f"{row.metrics[name]:.6g}" for name in names]
+            writer.writerow([*fixed, f"{a.mean:.6f}", *spread, f"{a.binomial:.6f}", *values])
     return text.getvalue()
 
 

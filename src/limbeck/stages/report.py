@@ -34,7 +34,9 @@ def run(spec: Spec, grid_images: Sequence[Path], folder: Path) -> None:
     write_text(folder / "summary.csv", to_csv(rows, spec["protocol"]))
     write_text(folder / "summary.md", _markdown(spec, rows, pairs, test_images))
     last = rows[-1].summary[students[0]]
-    page = Environment(loader=PackageLoader("limbeck", "report"), autoescape=True, undefined=StrictUndefined).get_template("page.html.jinja")
+    page = Environment(loader=PackageLoader("limbeck", "report"), autoescape=True, undefined=StrictUndefined).get_template(
+        "page.html.jinja"
+    )
     html = page.render(
         dataset=spec["dataset"],
         ipc=spec["ipc"],
@@ -111,8 +113,9 @@ def _markdown(spec: Spec, rows: list[Row], pairs: dict, test_images: int) -> str
     a = rows[-1].summary[spec["students"][0]]
     text = [
         f"## {spec['dataset']}, {spec['ipc']} images per class\n",
-        f"Protocol {spec['protocol']}, {test_images} test images, {a.seeds} generation seeds × {a.repeats} training repeats, accuracy at the "
-        f"last step, mean ± sd; binomial standard error {percent(a.binomial)} points. Metrics with the extractor `{spec['extractor']}`.\n",
+        f"Protocol {spec['protocol']}, {test_images} test images, {a.seeds} generation seeds × {a.repeats} training repeats, "
+        f"accuracy at the last step, mean ± sd; binomial standard error {percent(a.binomial)} points. "
+        f"Metrics with the extractor `{spec['extractor']}`.\n",
         to_markdown(rows, spec["students"], spec["extractor"]),
     ]
     for student, found in pairs.items():

@@ -39,7 +39,10 @@ def run(spec: Spec, images: Path, prior: Path, prototypes: Path | None, distille
     }
     inputs = {"prototypes": prototypes} if prototypes else {}
     weights = {name: prior.parent / name for name in PRIOR_FILES if name.endswith(".safetensors")}
-    with create(distilled, DISTILLED, shapes, params(spec, "batch"), {**inputs, **weights}, **header) as out, progress("sample") as report:
+    with (
+        create(distilled, DISTILLED, shapes, params(spec, "batch"), {**inputs, **weights}, **header) as out,
+        progress("sample") as report,
+    ):
         for label in range(first, stop):
             for start in range(0, ipc, settings["batch_size"]):
                 items = range(start, min(start + settings["batch_size"], ipc))

@@ -28,8 +28,8 @@ def run(spec: Spec, train_images: Sequence[Path], test_images: Sequence[Path], w
     accuracy = float(hits.mean())
     if len(classes) > 1 and accuracy < 1.5 / len(classes):
         raise LimbeckError(
-            f"teacher: test accuracy {accuracy:.3f} is near chance for {len(classes)} classes; is the class order of train and test "
-            "the same? Otherwise train longer (teachers.<name>.protocol)"
+            f"teacher: test accuracy {accuracy:.3f} is near chance for {len(classes)} classes; is the class order of train and "
+            "test the same? Otherwise train longer (teachers.<name>.protocol)"
         )
     with replacing(weights) as part:
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)

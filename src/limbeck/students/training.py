@@ -56,7 +56,14 @@ def augment(x: Tensor, protocol: Protocol, generator: torch.Generator) -> Tensor
 
 
 def train(
-    build: Callable[[], nn.Module], images: np.ndarray, labels: np.ndarray, protocol: Protocol, steps: int, seed: int, item: int, report: Report
+    build: Callable[[], nn.Module],
+    images: np.ndarray,
+    labels: np.ndarray,
+    protocol: Protocol,
+    steps: int,
+    seed: int,
+    item: int,
+    report: Report,
 ) -> nn.Module:
     """A trained classifier.
 
@@ -85,7 +92,9 @@ def train(
         loss = _loss(model, x[batch], y[batch], protocol, generator)
         value = loss.item()
         if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {step} of {steps} (learning rate {scheduler.get_last_lr()[0]:.2e})")
+            raise FloatingPointError(
+                f"the loss is {value} at step {step} of {steps} (learning rate {scheduler.get_last_lr()[0]:.2e})"
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

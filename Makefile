@@ -1,0 +1,49 @@
+# Two commands for a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+TARGET := results/fashion-mini/ipc10/summary
+export PYTHONDONTWRITEBYTECODE =
+# no terminal output is lost in logs, no network is asked for weights
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: setup demo test lint bench table prior clean
+
+setup: .venv/.done
+
+.venv/.done: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limbeck needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python workflow/scripts/unlock_stale.py
+	$(BIN)/snakemake --quiet rules
+	@cat $(TARGET).md
+	@echo "Report: $(CURDIR)/$(TARGET).html"
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# 5 generation seeds at IPC 10, 3 at IPC 50, paired; about half an hour on 2 cores
+table: setup
+	$(BIN)/python workflow/scripts/unlock_stale.py
+	$(BIN)/snakemake --quiet rules --configfile workflow/configs/table.yaml
+	$(BIN)/python workflow/scripts/results_page.py
+
+# train the embedded prior anew under results/priors; about an hour and a half on 2 cores
+prior: setup
+	$(BIN)/snakemake --quiet rules --configfile workflow/configs/train_fashion_dit.yaml results/priors/fashion-dit-trained/model_index.json
+
+clean:
+	find results -mindepth 1 ! -name README.md -delete

@@ -1,0 +1,30 @@
+"""``python -m benchmarks``: every figure as a ratio against a reference measured in the same run, with peak memory."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import encode_memory, pinned_threads
+
+
+def main() -> None:
+    """Run all, print the table, write results/benchmarks.json."""
+    lines: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for module in (pinned_threads, encode_memory):
+            lines += module.run(Path(folder))
+    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of")
+    for line in lines:
+        numbers = (f"{line['seconds']:.1f}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
+        table.add_row(str(line["benchmark"]), str(line["case"]), *numbers, str(line["of"]))
+    Console(width=110).print(table)
+    out = Path("results/benchmarks.json")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(lines, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Shared fixtures: tiny priors saved in diffusers' layout, tiny image folders, and Snakemake run for real."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random DiT and VAE for fashion's ten classes, 32x32 grayscale, in diffusers' layout."""
+    from limbeck.config import DitTraining, VaeTraining
+    from limbeck.data.sources import FASHION_CLASSES
+    from limbeck.priors import dit
+    from limbeck.priors.training import build_dit, build_vae
+    from limbeck.stages.prior import SCHEDULER
+
+    folder = tmp_path_factory.mktemp("prior") / "tiny-dit"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        vae = build_vae(1, 32, VaeTraining(block_out_channels=(8, 8, 8)))
+        model = build_dit(4, 8, 10, DitTraining(layers=1, heads=2, head_dim=8))
+        for parameter in model.parameters():  # leave the zero initialisation, so that the class matters
+            torch.nn.init.normal_(parameter, std=0.1)
+    dit.save(folder, model, vae, SCHEDULER, dict(enumerate(FASHION_CLASSES)))
+    return folder
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Two classes, RGB images of mixed sizes, train and test."""
+    root = tmp_path / "own"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 3)):
+        for name, tint in (("cats & dogs", 60), ("b'irds", 180)):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                shape = (rng.integers(30, 60), rng.integers(30, 60), 3)
+                pixels = np.clip(rng.normal(tint, 20, shape), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+class Workflow:
+    """A working directory with its own config overlay and results, run by the repository's Snakefile."""
+
+    def __init__(self, folder: Path, overlay: dict):
+        self.folder = folder
+        self.results = folder / "results"
+        self.overlay = {"results": str(self.results), **overlay}
+        self.env = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / "cache")}
+
+    def snakemake(self, *arguments: str, snakefile: Path = ROOT / "Snakefile") -> subprocess.CompletedProcess[str]:
+        """Run Snakemake; ``--directory`` is the fixture's folder."""
+        config = self.folder / "overlay.yaml"
+        config.write_text(yaml.safe_dump(self.overlay))
+        command = [sys.executable, "-m", "snakemake", "-s", str(snakefile), "--directory", str(self.folder), "--cores", "1"]
+        defaults = [
+            "--configfile",
+            str(ROOT / "config.yaml"),
+            str(config),
+            "--rerun-incomplete",
+            "--max-checksum-file-size",
+            "50GB",
+        ]
+        return subprocess.run(
+            [*command, *defaults, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def build(self, *targets: str) -> None:
+        """Run to the end or fail with the logs."""
+        done = self.snakemake("--quiet", "rules", "--show-failed-logs", *targets)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def planned(self, *targets: str, snakefile: Path = ROOT / "Snakefile") -> list[tuple[str, str]]:
+        """(rule, method or '') of every job that a run would start, sorted."""
+        done = self.snakemake("-n", *targets, snakefile=snakefile)
+        assert done.returncode == 0, done.stdout + done.stderr
+        jobs, rule = [], ""
+        for line in (done.stdout + done.stderr).splitlines():
+            text = line.strip()
+            if text.startswith(("rule ", "localrule ")):
+                rule = text.split()[-1].rstrip(":")
+                jobs.append([rule, ""])
+            elif text.startswith("wildcards:") and "method=" in text:
+                jobs[-1][1] = text.split("method=")[1].split(",")[0]
+        return sorted((rule, method) for rule, method in jobs if rule != "all")
+
+
+def make_workflow(folder: Path, prior: Path, **overlay: object) -> Workflow:
+    """A small workflow on fashion-mini: a tiny prior, few sampling and training steps; ``overlay`` is merged two levels deep."""
+    folder.mkdir(exist_ok=True)
+    base: dict = {
+        "run": {
+            "ipc": [2],
+            "methods": ["random", "dit", "mgd"],
+            "references": ["subset"],
+            "repeats": 1,
+            "prior": "tiny",
+            "protocol": "smoke",
+            "teacher": "smoke",
+        },
+        "priors": {"tiny": {"weights": str(prior), "view": "v32", "cfg_scale": 1.5}},
+        "methods": {"dit": {"base": "dit", "steps": 3}, "mgd": {"base": "mgd", "weight": 0.1, "steps": 3, "t_stop": 2}},
+        "teachers": {"smoke": {"student": "convnet3-w32", "protocol": "smoke-teacher"}},
+    }
+    for key, value in overlay.items():
+        base[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
+    return Workflow(folder, base)
+
+
+@pytest.fixture
+def workflow(tmp_path: Path, tiny_prior: Path) -> Callable[..., Workflow]:
+    """A factory of small workflows, each in its own folder."""
+    return lambda name="w", **overlay: make_workflow(tmp_path / name, tiny_prior, **overlay)

@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from limbeck.config import Config
+from limbeck.errors import LimbeckError
+from limbeck.inspection import GENERATED_DOC, GENERATED_SCHEMA, artifacts_page, config_schema
+from limbeck.methods import resolve
+from limbeck.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+
+
+def plan(**changes: object) -> Plan:
+    """A plan of the default config with some keys changed by dotted path."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        node = config
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return Plan(config)
+
+
+def test_config_yaml_is_the_packages_defaults():
+    assert Config.model_validate(yaml.safe_load((ROOT / "config.yaml").read_text())) == Config()
+
+
+def test_generated_files_are_in_step():
+    assert (ROOT / GENERATED_SCHEMA).read_text() == config_schema(), "run: limbeck schema ."
+    assert (ROOT / GENERATED_DOC).read_text() == artifacts_page(), "run: limbeck schema ."
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_ready_made_configs_validate(path):
+    base, over = (yaml.safe_load(p.read_text()) for p in (ROOT / "config.yaml", path))
+    Config.model_validate({**base, **{k: {**base.get(k, {}), **v} for k, v in over.items()}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods__mgd__wieght": 0.1}, r"methods\.mgd\.wieght: unknown option; allowed: .*'weight'"),
+        ({"run__ipcs": [10]}, r"run\.ipcs: Extra inputs are not permitted"),
+        ({"run__ipc": ["ten"]}, r"run\.ipc\.0: .*'ten'"),
+        ({"run__ipc": [501]}, r"run\.ipc: 501 images per class asked of .*, but class 'T-shirt/top' of fashion-mini has 500"),
+        ({"run__prior": "dalle"}, r"run\.prior: unknown name 'dalle'; known: \['fashion-dit'\]"),
+        ({"run__methods": ["mdg"]}, r"run\.methods: unknown method 'mdg'"),
+        ({"run__datasets": ["cifar"]}, r"run\.datasets: unknown name 'cifar'"),
+        ({"run__protocol": "tiny"}, r"run\.protocol: unknown protocol 'tiny'; choose one of"),
+        ({"run__students": ["resnet"]}, r"run\.students: unknown name 'resnet'"),
+        ({"methods__mgd__weight": 2}, r"methods\.mgd\.weight: .*less than or equal to 1 \(got 2\)"),
+        ({"methods__mgd__t_stop": 51}, r"methods\.mgd\.t_stop: 51 is beyond the 50 steps"),
+        ({"methods__mgd__base": "mgdd"}, r"methods\.mgd\.base: unknown base 'mgdd'"),
+        ({"methods__random__guidance": ["mode"]}, r"methods\.random\.guidance: keeps real images"),
+        ({"methods__dit__guidance": ["mode"]}, r"methods\.dit\.guidance: has no prototypes"),
+        ({"methods__mgd__weight": {50: 0.2}}, r"methods\.mgd\.weight: no value for ipc 10"),
+        ({"run__seeds": {50: [0]}}, r"run\.seeds: no seeds for ipc 10"),
+        ({"datasets__ipc10": {"source": "npz", "path": "x"}}, r"datasets\.ipc10: the name is reserved"),
+        ({"priors__fashion-dit__train": {"dataset": "fashion-mini"}}, "exactly one of 'weights' and 'train'"),
+        ({"priors__fashion-dit__weights": "package:nothing"}, r"no model_index\.json"),
+        ({"priors__fashion-dit__view": "v64"}, r"priors\.fashion-dit\.view: 'v64' is not a view of dataset fashion-mini"),
+        ({"results": "my results"}, r"results: .*pattern"),
+    ],
+)
+def test_bad_config_is_one_line_that_names_the_key(changes, message):
+    with pytest.raises(LimbeckError, match=message) as caught:
+        plan(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_idx_folder_says_how_to_get_it(tmp_path):
+    with pytest.raises(LimbeckError, match="dataset-fashion-mnist"):
+        plan(run__datasets=["fashion_mnist"], datasets__fashion_mnist__path=str(tmp_path))
+
+
+def test_options_may_be_mappings_by_ipc_dataset_and_prior():
+    config = Config(methods={"m": {"base": "mgd", "weight": {10: 0.2, 50: 0.4}, "steps": {"fashion-mini": 40}}})
+    assert resolve(config, "m", 10, "p", "fashion-mini").guidance[0]["weight"] == 0.2
+    assert resolve(config, "m", 50, "p", "fashion-mini").sampler["steps"] == 40
+    with pytest.raises(LimbeckError, match=r"methods\.m\.steps: no value"):
+        resolve(config, "m", 10, "p", "other")
+
+
+def test_variants_share_a_discovery_unless_its_options_differ():
+    config = Config(methods={"a": {"base": "mgd"}, "b": {"base": "kmeans"}, "c": {"base": "mgd", "n_init": 7}})
+    names = [resolve(config, n, 10, "p", "d").discovery_name for n in "abc"]
+    assert names[0] == names[1] != names[2]
+
+
+def test_specs_hold_only_what_their_stage_reads():
+    p, q = plan(), plan(methods__mgd__weight=0.3)
+    w = {"dataset": "fashion-mini", "prior": "fashion-dit", "method": "mgd", "ipc": "10", "seed": "0", "shard": "0"}
+    assert p.spec("sample", w) != q.spec("sample", w)
+    assert p.spec("sample", {**w, "method": "dit"}) == q.spec("sample", {**w, "method": "dit"})
+    assert json.loads(q.spec("sample", w))["guidance"][0]["weight"] == 0.3
+    encode = {"dataset": "fashion-mini", "view": "v32", "vae": "fashion-dit", "shard": "0"}
+    assert p.spec("encode", encode) == q.spec("encode", encode)

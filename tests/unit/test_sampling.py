@@ -1,0 +1,188 @@
+"""The sampling loop and mode guidance against the equations written out and against diffusers' own pipeline."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DiTPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limbeck.diffusion.sampling import combine, sample
+from limbeck.guidance.base import Step
+from limbeck.guidance.mode import ModeGuidance, build
+from limbeck.priors.dit import DitPrior
+
+CONFIG = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False}
+SHAPE = (3, 4, 4, 4)
+
+
+def denoiser(x, t, labels):
+    """A smooth stand-in for a network that depends on everything it is given."""
+    return torch.tanh(x * 0.7 + 0.1 * labels.view(-1, 1, 1, 1) + t / 1000), None
+
+
+def scheduler(kind=DDIMScheduler, steps=10, **more):
+    made = kind(**CONFIG, **more)
+    made.set_timesteps(steps)
+    return made
+
+
+def run(kind=DDIMScheduler, guidance=(), scale=1.5, steps=10, **more):
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    generators = lambda step: [torch.Generator().manual_seed(100 * step + i) for i in range(SHAPE[0])]  # noqa: E731
+    return sample(
+        denoiser,
+        scheduler(kind, steps),
+        noise,
+        torch.tensor([0, 1, 2]),
+        null=9,
+        cfg_scale=scale,
+        guidance=guidance,
+        generators=generators,
+        **more,
+    )
+
+
+def mode(weight=0.3, t_stop=5, hook="combined", recompute=True):
+    return ModeGuidance(torch.full(SHAPE, 0.5), weight, t_stop, hook, recompute)
+
+
+def test_ddim_with_mode_guidance_is_the_equation_written_out():
+    abars = scheduler().alphas_cumprod.double()
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    for i, t in enumerate(range(900, -1, -100)):
+        labels = torch.tensor([0, 1, 2])
+        null = denoiser(x, t, torch.full((3,), 9))[0]
+        eps = null + 1.5 * (denoiser(x, t, labels)[0] - null)
+        a, b = abars[t], abars[t - 100] if t >= 100 else torch.tensor(1.0).double()
+        x0 = (x - (1 - a).sqrt() * eps) / a.sqrt()
+        if i < 5:
+            x0 = x0 - 0.3 * (x0 - 0.5)
+            eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
+        x = b.sqrt() * x0 + (1 - b).sqrt() * eps
+    assert torch.allclose(run(guidance=[mode()])[0].double(), x, atol=2e-5)
+
+
+def test_keeping_the_noise_moves_x0_alone():
+    sched = scheduler()
+    a, b = sched.alphas_cumprod[900], sched.alphas_cumprod[800]
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    null = denoiser(x, 900, torch.full((3,), 9))[0]
+    eps = null + 1.5 * (denoiser(x, 900, torch.tensor([0, 1, 2]))[0] - null)
+    x0 = (x - (1 - a).sqrt() * eps) / a.sqrt()
+    expected = b.sqrt() * (x0 - 0.3 * (x0 - 0.5)) + (1 - b).sqrt() * eps
+    recorded = []
+
+    def spy(x_t, t, labels):
+        recorded.append(x_t[:3].clone())
+        return denoiser(x_t, t, labels)
+
+    sample(spy, sched, x, torch.tensor([0, 1, 2]), null=9, cfg_scale=1.5, guidance=[mode(recompute=False)])
+    assert torch.allclose(recorded[1], expected, atol=1e-4)
+
+
+def test_ddpm_guidance_shifts_the_posterior_mean_by_sigma():
+    plain, guided = [], []
+    for into, guides in ((plain, []), (guided, [mode(hook="posterior")])):
+        seen = []
+
+        def spy(x_t, t, labels, seen=seen):
+            seen.append((t, x_t[:3].clone()))
+            return denoiser(x_t, t, labels)
+
+        noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+        generators = lambda step: [torch.Generator().manual_seed(step * 10 + i) for i in range(3)]  # noqa: E731
+        sched = scheduler(DDPMScheduler)
+        sample(spy, sched, noise, torch.tensor([0, 1, 2]), null=9, cfg_scale=1.5, guidance=guides, generators=generators)
+        into += seen
+    t, x = plain[0]
+    a, b = sched.alphas_cumprod[t], sched.alphas_cumprod[t - 100]
+    sigma = ((1 - b) / (1 - a) * (1 - a / b)).sqrt()  # the posterior's standard deviation (DDPM, Eq. 7)
+    null = denoiser(x, t, torch.full((3,), 9))[0]
+    eps = null + 1.5 * (denoiser(x, t, torch.tensor([0, 1, 2]))[0] - null)
+    r = (x - (1 - a).sqrt() * eps) / a.sqrt() - 0.5
+    assert torch.allclose(guided[1][1] - plain[1][1], -0.3 * r * sigma, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "hook"), [(DDIMScheduler, "combined"), (DDPMScheduler, "posterior")])
+@pytest.mark.parametrize("guide", [{"weight": 0.0}, {"t_stop": 0}])
+def test_no_weight_or_no_steps_is_unguided_bit_for_bit(kind, hook, guide):
+    assert torch.equal(run(kind)[0], run(kind, guidance=[mode(hook=hook, **guide)])[0])
+
+
+@given(st.floats(0, 1), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_guidance_pulls_towards_its_target_only_while_active(weight, index):
+    x0 = torch.randn(SHAPE)
+    correction = mode(weight, t_stop=5)(Step(index, 10, 0.5, 0.0), x0, x0)
+    if index >= 5:
+        assert correction is None
+    else:
+        assert torch.allclose(x0 + correction - 0.5, (1 - weight) * (x0 - 0.5), atol=1e-6)
+
+
+def test_build_chooses_target_and_hook():
+    targets = {"centroids": torch.zeros(1), "members": torch.ones(1)}
+    options = {"target": "member", "weight": 0.1, "t_stop": 3, "noise": "keep"}
+    made = build(options, targets, "ddpm")
+    assert made.target is targets["members"]
+    assert (made.hook, made.recompute_noise) == ("posterior", False)
+    assert build({**options, "target": "centroid"}, targets, "ddim").hook == "combined"
+
+
+def test_cfg_on_some_channels_leaves_the_others_conditional():
+    cond, null = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2)
+    out = combine(cond, null, 3.0, 3)
+    assert torch.equal(out[:, 3:], cond[:, 3:])
+    assert torch.allclose(out[:, :3], (null + 3 * (cond - null))[:, :3])
+
+
+def test_scale_one_never_asks_the_null_branch():
+    asked = []
+
+    def spy(x, t, labels):
+        asked.append(labels.tolist())
+        return denoiser(x, t, labels)
+
+    sample(spy, scheduler(), torch.randn(SHAPE), torch.tensor([0, 1, 2]), null=9, cfg_scale=1)
+    assert asked == [[0, 1, 2]] * 10
+
+
+def test_unguided_sampling_equals_diffusers_own_pipeline(tiny_prior):
+    """DiTPipeline guides the first three channels; with cfg_channels 3 and its noise the latents are the same."""
+    prior = DitPrior(tiny_prior)
+    pipe = DiTPipeline.from_pretrained(tiny_prior, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(
+        [2, 5], guidance_scale=2.0, num_inference_steps=5, generator=torch.Generator().manual_seed(3), output_type="np"
+    ).images
+    noise = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(3))
+    latents, _ = sample(
+        prior.denoise, prior.scheduler("ddim", 5), noise, torch.tensor([2, 5]), null=prior.null, cfg_scale=2.0, cfg_channels=3
+    )
+    ours = prior.decode(latents, 1).astype(float)
+    assert np.abs(ours - images.reshape(ours.shape) * 255).max() <= 1
+
+
+def test_learned_variance_goes_through_ddpm():
+    def with_variance(x, t, labels):
+        eps, _ = denoiser(x, t, labels)
+        return eps, torch.zeros_like(eps)
+
+    sched = scheduler(DDPMScheduler, variance_type="learned_range")
+    generators = lambda step: [torch.Generator().manual_seed(step * 10 + i) for i in range(3)]  # noqa: E731
+    out, norms = sample(
+        with_variance,
+        sched,
+        torch.randn(SHAPE),
+        torch.tensor([0, 1, 2]),
+        null=9,
+        cfg_scale=2,
+        guidance=[mode(hook="posterior")],
+        generators=generators,
+    )
+    assert torch.isfinite(out).all()
+    assert norms.shape == (3, 10)
+    assert math.isfinite(norms.sum())

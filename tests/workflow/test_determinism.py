@@ -1,0 +1,78 @@
+"""Same work, same bytes: in another folder, with other shards, and to float tolerance with other batch sizes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbeck.artifacts import DISTILLED, IMAGES, LATENTS
+from limbeck.stages import sample
+from limbeck.stages.common import read_all
+from limbeck.store import SUFFIX, Artifact
+from tests.conftest import Workflow, make_workflow
+
+CELL = "fashion-mini/tiny/mgd/ipc2/seed0"
+
+
+def build(folder: Path, prior: Path, shards: int) -> Workflow:
+    dataset = {"source": "npz", "path": "package:fashion_mini.npz", "channels": 1, "shards": shards}
+    dataset["views"] = {"v32": {"size": 32, "resize": "pad"}}
+    made = make_workflow(folder, prior, datasets={"fashion-mini": dataset})
+    cell = made.results / CELL
+    made.build(*(str(cell / name) for name in ("metrics.json", "students/smoke/convnet3-w32.json", "images/classes.json")))
+    return made
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, tiny_prior):
+    return build(tmp_path_factory.mktemp("one"), tiny_prior, 1)
+
+
+@pytest.mark.long
+def test_two_folders_give_identical_artifacts(one, tmp_path_factory, tiny_prior):
+    other = build(tmp_path_factory.mktemp("two"), tiny_prior, 1)
+    files = [p for p in one.results.rglob("*") if p.is_file() and not p.name.endswith(".prov.json")]
+    files = [p for p in files if p.suffix not in (".log", ".tsv")]
+    assert sum(p.name.endswith(SUFFIX) for p in files) == 8
+    for path in files:
+        assert path.read_bytes() == (other.results / path.relative_to(one.results)).read_bytes(), path
+
+
+@pytest.mark.long
+def test_shards_change_no_result(one, tmp_path_factory, tiny_prior):
+    three = build(tmp_path_factory.mktemp("three"), tiny_prior, 3)
+    for name in ("metrics.json", "students/smoke/convnet3-w32.json", "images/classes.json"):
+        assert (one.results / CELL / name).read_bytes() == (three.results / CELL / name).read_bytes(), name
+    for pattern, schema, arrays in (
+        ("v32/images/train-{}", IMAGES, ("images", "labels")),
+        ("v32/tiny/latents/{}", LATENTS, ("latents",)),
+        ("tiny/mgd/ipc2/seed0/distilled-{}", DISTILLED, ("images", "latents", "labels", "step_norms")),
+    ):
+        paths = [[w.results / "fashion-mini" / (pattern.format(s) + SUFFIX) for s in range(n)] for w, n in ((one, 1), (three, 3))]
+        for a, b in zip(read_all(paths[0], schema, *arrays), read_all(paths[1], schema, *arrays), strict=True):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.long
+def test_batch_size_changes_images_by_rounding_alone(one, tmp_path):
+    results = one.results
+    prototypes = next((results / "fashion-mini/v32/tiny/prototypes").rglob(f"*{SUFFIX}"))
+    outputs = []
+    for batch in (7, 64):
+        # nine draws per class from two prototypes each: the stage reads as many targets as images
+        spec = {
+            "guidance": [],
+            "sampler": {"solver": "ddpm", "steps": 4, "cfg_scale": 1.5, "cfg_channels": "all", "batch_size": batch},
+            "family": "dit",
+            "channels": 1,
+            "ipc": 9,
+            "seed": 0,
+            "code": "x",
+        }
+        out = tmp_path / f"{batch}{SUFFIX}"
+        images = results / "fashion-mini/v32/images/train-0.zarr.zip"
+        sample.run(spec, images, results / "priors/tiny/model_index.json", prototypes, out)
+        with Artifact(out, DISTILLED) as found:
+            outputs.append((found["images"].astype(int), found["latents"]))
+    assert np.abs(outputs[0][0] - outputs[1][0]).max() <= 1
+    assert np.allclose(outputs[0][1], outputs[1][1], atol=1e-4)

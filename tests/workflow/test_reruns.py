@@ -1,0 +1,113 @@
+"""Only what depends on a change runs again: exact job lists from Snakemake itself."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from limbeck.store import SUFFIX
+from tests.conftest import ROOT, Workflow, make_workflow
+
+MGD = sorted([*((rule, "mgd") for rule in ("sample", "export", "embed", "measure", "train")), ("report", "")])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflow:
+    """A small workflow run to its page."""
+    made = make_workflow(tmp_path_factory.mktemp("reruns"), tiny_prior)
+    made.build()
+    return made
+
+
+@pytest.fixture
+def flow(built: Workflow) -> Iterator[Workflow]:
+    """The built workflow; a test may change its overlay or its sources."""
+    before = json.dumps(built.overlay)
+    yield built
+    built.overlay = json.loads(before)
+    built.env.pop("PYTHONPATH", None)
+
+
+@pytest.fixture
+def sources(flow: Workflow, tmp_path: Path) -> Path:
+    """A copy of the package that the workflow then runs from."""
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    flow.env["PYTHONPATH"] = str(tmp_path / "src")
+    return tmp_path / "src/limbeck"
+
+
+@pytest.mark.long
+def test_the_run_left_what_it_should(built):
+    page = built.results / "fashion-mini/ipc2"
+    assert {p.name for p in page.iterdir()} == {"summary.csv", "summary.md", "summary.html", "grid.png", "summary.prov.json"}
+    assert not list(built.results.rglob("*.part"))
+    for artifact in built.results.rglob(f"*{SUFFIX}"):
+        assert artifact.with_name(artifact.name.removesuffix(SUFFIX) + ".prov.json").is_file()
+    classes = json.loads((built.results / "fashion-mini/tiny/mgd/ipc2/seed0/images/classes.json").read_text())["results"]
+    assert [c["index"] for c in classes["classes"]] == list(range(10))
+    assert len(classes["sha256"]) == 20
+    assert (built.results / "fashion-mini/tiny/mgd/ipc2/seed0/images/0-T-shirt-top/00001.png").is_file()
+
+
+@pytest.mark.long
+def test_a_second_run_has_nothing_to_do(flow):
+    assert flow.planned() == []
+
+
+@pytest.mark.long
+def test_a_changed_weight_reruns_only_its_method(flow):
+    flow.overlay["methods"]["mgd"]["weight"] = 0.2
+    assert flow.planned() == MGD
+
+
+@pytest.mark.long
+def test_a_discovery_option_reaches_back_to_its_prototypes_alone(flow):
+    flow.overlay["methods"]["mgd"]["n_init"] = 5
+    assert flow.planned() == sorted([*MGD, ("select", "")])
+
+
+@pytest.mark.long
+def test_an_ipc_more_reuses_everything_ipc_free(flow):
+    flow.overlay["run"]["ipc"] = [2, 3]
+    rules = {rule for rule, _ in flow.planned()}
+    assert rules == {"select", "pick", "sample", "export", "embed", "measure", "train", "report"}
+
+
+@pytest.mark.long
+def test_a_seed_more_does_not_recompute_the_others(flow):
+    flow.overlay["run"]["seeds"] = [0, 1]
+    done = flow.snakemake("-n")
+    cells = [line for line in done.stdout.splitlines() if "wildcards:" in line and "seed=" in line]
+    assert len(cells) >= 4 * 5
+    assert all("seed=1" in line for line in cells)
+
+
+@pytest.mark.long
+def test_comments_and_docstrings_rerun_nothing(flow, sources):
+    for name in ("guidance/mode.py", "stages/sample.py", "store.py", "data/sources.py"):
+        path = sources / name
+        path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "\n# a comment\n")
+    assert flow.planned() == []
+
+
+@pytest.mark.long
+def test_a_real_edit_in_mode_guidance_reruns_only_what_uses_it(flow, sources):
+    path = sources / "guidance/mode.py"
+    text = path.read_text()
+    assert "return -self.weight *" in text
+    path.write_text(text.replace("return -self.weight *", "return -1.0 * self.weight *"))
+    assert flow.planned() == MGD
+
+
+@pytest.mark.long
+def test_a_deleted_artifact_alone_is_rebuilt_and_equal_bytes_rerun_nothing_after_it(flow):
+    prototypes = next((flow.results / "fashion-mini/v32/tiny/prototypes").rglob(f"*{SUFFIX}"))
+    before = prototypes.read_bytes()
+    prototypes.unlink()
+    flow.build()
+    assert prototypes.read_bytes() == before
+    log = max((flow.folder / ".snakemake/log").glob("*.log"), key=lambda p: p.stat().st_mtime)
+    assert "rule select:" in log.read_text()
+    assert flow.planned() == []
