@@ -143,7 +143,7 @@ class Sampler(Model):
 class Teacher(Model):
     """A classifier trained on the real data; also the default feature extractor."""
 
-    student: Name = "convnet3-w64"
+    student: Name = "convnet3-w32"
     protocol: Name = "tiny-teacher"
     seed: int = 0
 

@@ -318,6 +318,7 @@ class Plan:
         return {
             "dataset": w["dataset"],
             "ipc": ipc,
+            "order": list(self.rows()),
             "rows": rows,
             "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in self.cells(w["dataset"], ipc).items()},
             "protocol": self.run.protocol,

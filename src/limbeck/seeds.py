@@ -6,9 +6,12 @@ noise of an image is the same whatever the batch, shard, device or order of jobs
 
 import hashlib
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def stream(seed: int, stage: str, class_id: int = 0, item: int = 0, step: int = 0) -> np.random.Generator:
@@ -25,11 +28,15 @@ def stream(seed: int, stage: str, class_id: int = 0, item: int = 0, step: int = 
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def normal(shape: tuple[int, ...], seed: int, stage: str, class_id: int = 0, item: int = 0, step: int = 0) -> torch.Tensor:
+def normal(shape: tuple[int, ...], seed: int, stage: str, class_id: int = 0, item: int = 0, step: int = 0) -> "torch.Tensor":
     """A standard normal float32 tensor of ``shape`` from one named stream."""
+    import torch
+
     return torch.from_numpy(stream(seed, stage, class_id, item, step).standard_normal(shape, dtype=np.float32))
 
 
-def torch_generator(seed: int, stage: str, class_id: int = 0, item: int = 0, step: int = 0) -> torch.Generator:
+def torch_generator(seed: int, stage: str, class_id: int = 0, item: int = 0, step: int = 0) -> "torch.Generator":
     """A torch CPU generator whose state is derived from one named stream (for training loops)."""
+    import torch
+
     return torch.Generator().manual_seed(int(stream(seed, stage, class_id, item, step).integers(2**63)))

@@ -153,7 +153,7 @@ def test_scale_one_never_asks_the_null_branch():
 def test_unguided_sampling_equals_diffusers_own_pipeline(tiny_prior):
     """DiTPipeline guides the first three channels; with cfg_channels 3 and its noise the latents are the same."""
     prior = DitPrior(tiny_prior)
-    pipe = DiTPipeline.from_pretrained(tiny_prior, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    pipe = DiTPipeline.from_pretrained(tiny_prior, dtype=torch.float32, low_cpu_mem_usage=False)
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
         [2, 5], guidance_scale=2.0, num_inference_steps=5, generator=torch.Generator().manual_seed(3), output_type="np"

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, DiTPipeline, DiTTransformer2DModel
+from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
 from limbeck.errors import LimbeckError
 from limbeck.priors.files import class_table, match_classes
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # its advice about optional packages
+disable_progress_bar()
 
 
 def load_pipeline(name: str) -> DiTPipeline:
@@ -24,7 +26,7 @@ def load_pipeline(name: str) -> DiTPipeline:
     LimbeckError: nothing there, files missing, or another architecture.
     """
     try:
-        pipe = DiTPipeline.from_pretrained(name, torch_dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False)
+        pipe = DiTPipeline.from_pretrained(name, dtype=torch.float32, use_safetensors=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         text = " ".join(str(error).split())[:300]
         raise LimbeckError(

@@ -69,7 +69,8 @@ def run(spec: Spec, grid_images: Sequence[Path], folder: Path) -> None:
 
 def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
     rows, per_class, test_images = [], {}, 0
-    for name, folders in spec["cells"].items():
+    for name in spec["order"]:
+        folders = spec["cells"][name]
         accuracies: dict[str, dict[int, list[float]]] = {student: {} for student in spec["students"]}
         by_class: list[list[float]] = []
         metrics: list[dict[str, float]] = []
@@ -101,7 +102,8 @@ def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
 
 def _grid(spec: Spec, shards: Sequence[Path], classes: Sequence[str], path: Path) -> None:
     strips = {}
-    for name, folders in spec["cells"].items():
+    for name in spec["order"]:
+        folders = spec["cells"][name]
         own = [p for p in shards if Path(next(iter(folders.values()))) == p.parent]
         if own:
             images, labels = read_all(own, DISTILLED, "images", "labels")
