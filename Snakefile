@@ -23,8 +23,15 @@ except LimbeckError as error:
     raise WorkflowError(str(error)) from None
 
 R = PLAN.root
+# used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
+ENVIRONMENT = str(Path(workflow.basedir) / "envs/cpu.yaml")
+BIN, SOURCES = (
+    shlex.quote(str(path))
+    for path in (Path(sys.executable).parent, Path(workflow.basedir) / "src")
+)
 shell.prefix(
-    f"set -euo pipefail; export LIMBECK_DIE_WITH_PARENT=1 PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    "set -euo pipefail; export LIMBECK_DIE_WITH_PARENT=1"
+    f" PATH=${{{{CONDA_PREFIX:+$CONDA_PREFIX/bin:}}}}{BIN}:$PATH PYTHONPATH=${{{{PYTHONPATH:+$PYTHONPATH:}}}}{SOURCES}; "
 )
 
 

@@ -8,11 +8,13 @@ rule ingest:
         f"{R}/benchmarks/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
     # bad images must be found before anything long has started
     priority: 100
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("ingest"),
     shell:
-        "exec limbeck --threads {threads} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov}"
 
 
 rule encode:
@@ -26,9 +28,11 @@ rule encode:
         f"{R}/logs/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("encode"),
     shell:
-        "exec limbeck --threads {threads} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
-        " --latents {output.latents} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
+        " --latents {output.latents} --prov {output.prov}"

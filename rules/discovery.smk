@@ -8,9 +8,11 @@ rule select:
         f"{R}/logs/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("select"),
     shell:
-        "exec limbeck --threads {threads} select --spec {params.spec:q} --points {input.points} --prototypes {output.prototypes}"
-        " --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} select --spec {params.spec:q} --points {input.points} --prototypes {output.prototypes}"
+        " --prov {output.prov}"

@@ -11,12 +11,14 @@ rule teacher:
     benchmark:
         f"{R}/benchmarks/teacher/{{dataset}}.{{teacher}}.tsv"
     priority: 50
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("teacher"),
     shell:
-        "exec limbeck --threads {threads} teacher --spec {params.spec:q} --train '{input.train}' --test '{input.test}'"
-        " --weights {output.weights} --record {output.record} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} teacher --spec {params.spec:q} --train '{input.train}' --test '{input.test}'"
+        " --weights {output.weights} --record {output.record} --prov {output.prov}"
 
 
 rule features:
@@ -31,12 +33,14 @@ rule features:
         f"{R}/logs/features/{{dataset}}.{{extractor}}.{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/features/{{dataset}}.{{extractor}}.{{split}}-{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("features"),
     shell:
-        "exec limbeck --threads {threads} features --spec {params.spec:q} --images {input.images} --weights {input.weights}"
-        " --record {input.record} --features {output.features} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} features --spec {params.spec:q} --images {input.images} --weights {input.weights}"
+        " --record {input.record} --features {output.features} --prov {output.prov}"
 
 
 rule embed:
@@ -51,12 +55,14 @@ rule embed:
         f"{R}/logs/embed/{JOB}.{{extractor}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/embed/{JOB}.{{extractor}}-{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("embed"),
     shell:
-        "exec limbeck --threads {threads} embed --spec {params.spec:q} --images {input.images} --weights {input.weights}"
-        " --record {input.record} --features {output.features} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} embed --spec {params.spec:q} --images {input.images} --weights {input.weights}"
+        " --record {input.record} --features {output.features} --prov {output.prov}"
 
 
 rule measure:
@@ -71,12 +77,14 @@ rule measure:
         f"{R}/logs/measure/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/measure/{JOB}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("measure"),
     shell:
-        "exec limbeck --threads {threads} measure --spec {params.spec:q} --distilled '{input.distilled}' --train '{input.train}'"
-        " --test '{input.test}' --metrics {output.metrics} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} measure --spec {params.spec:q} --distilled '{input.distilled}' --train '{input.train}'"
+        " --test '{input.test}' --metrics {output.metrics} --prov {output.prov}"
 
 
 rule train:
@@ -90,9 +98,11 @@ rule train:
         f"{R}/logs/train/{JOB}.{{protocol}}.{{student}}.log",
     benchmark:
         f"{R}/benchmarks/train/{JOB}.{{protocol}}.{{student}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("train"),
     shell:
-        "exec limbeck --threads {threads} train --spec {params.spec:q} --distilled '{input.distilled}' --test '{input.test}'"
-        " --result {output.result} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} train --spec {params.spec:q} --distilled '{input.distilled}' --test '{input.test}'"
+        " --result {output.result} --prov {output.prov}"

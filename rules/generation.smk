@@ -16,12 +16,14 @@ rule pick:
     wildcard_constraints:
         method=PLAN.generated(False),
         ipc=r"\d+",
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("pick"),
     shell:
-        "exec limbeck --threads {threads} pick --spec {params.spec:q} --images {input.images} --prototypes {input.prototypes}"
-        " --distilled {output.distilled} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} pick --spec {params.spec:q} --images {input.images} --prototypes {input.prototypes}"
+        " --distilled {output.distilled} --prov {output.prov}"
 
 
 rule sample:
@@ -39,6 +41,8 @@ rule sample:
     wildcard_constraints:
         method=PLAN.generated(True),
         ipc=r"\d+",
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("sample"),
@@ -46,8 +50,8 @@ rule sample:
             f"--prototypes {input.prototypes}" if input.get("prototypes") else ""
         ),
     shell:
-        "exec limbeck --threads {threads} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.prototypes}"
-        " --distilled {output.distilled} --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.prototypes}"
+        " --distilled {output.distilled} --prov {output.prov}"
 
 
 rule export:
@@ -62,9 +66,11 @@ rule export:
         f"{R}/benchmarks/export/{JOB}.tsv"
     wildcard_constraints:
         ipc=r"\d+",
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("export"),
     shell:
-        "exec limbeck --threads {threads} export --spec {params.spec:q} --distilled '{input.distilled}' --classes {output.classes}"
-        " --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} export --spec {params.spec:q} --distilled '{input.distilled}' --classes {output.classes}"
+        " --prov {output.prov}"

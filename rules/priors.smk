@@ -12,9 +12,11 @@ rule prior:
         f"{R}/logs/prior/{{prior}}.log",
     benchmark:
         f"{R}/benchmarks/prior/{{prior}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 2
     params:
         spec=spec("prior"),
     shell:
-        "exec limbeck --threads {threads} prior --spec {params.spec:q} --images '{input.images}' --index {output.index}"
-        " --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} prior --spec {params.spec:q} --images '{input.images}' --index {output.index}"
+        " --prov {output.prov}"

@@ -14,10 +14,12 @@ rule report:
         f"{R}/benchmarks/report/{{dataset}}.ipc{{ipc}}.tsv"
     wildcard_constraints:
         ipc=r"\d+",
+    conda:
+        ENVIRONMENT
     threads: 1
     params:
         spec=spec("report"),
         folder=subpath(output.csv, parent=True),
     shell:
-        "exec limbeck --threads {threads} report --spec {params.spec:q} --distilled '{input.distilled}' --folder {params.folder}"
-        " --prov {output.prov} 2> {log}"
+        "exec python -m limbeck --threads {threads} --log {log} report --spec {params.spec:q} --distilled '{input.distilled}' --folder {params.folder}"
+        " --prov {output.prov}"

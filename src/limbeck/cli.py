@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -19,11 +19,16 @@ app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_e
 SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
 ProvOption = Annotated[Path, typer.Option("--prov", help="sidecar for machine, time and source fingerprint")]
 Paths = Annotated[str, typer.Option(help="paths separated by blanks")]
+# where an error is shown besides standard error, once that goes to a log
+_terminal: TextIO | None = None
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @app.callback()
-def _main(threads: Annotated[int, typer.Option(min=0, help="threads of torch, OpenMP and numba; 0 leaves them alone")] = 0) -> None:
+def _main(
+    threads: Annotated[int, typer.Option(min=0, help="threads of torch, OpenMP and numba; 0 leaves them alone")] = 0,
+    log: Annotated[Path | None, typer.Option(help="file for progress and warnings; errors go there and to the terminal")] = None,
+) -> None:
     """Pin threads before anything heavy is imported, and die with Snakemake."""
     if threads:
         for name in THREAD_VARIABLES:
@@ -32,6 +37,17 @@ def _main(threads: Annotated[int, typer.Option(min=0, help="threads of torch, Op
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform == "linux" and os.environ.get("LIMBECK_DIE_WITH_PARENT"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan writes into a rerun
+    if log:
+        _log_to(log)
+
+
+def _log_to(path: Path) -> None:
+    """Send standard error, that of native libraries too, to a file, and keep the terminal for the message of an error."""
+    global _terminal
+    _terminal = os.fdopen(os.dup(2), "w")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        os.dup2(file.fileno(), 2)
 
 
 def _paths(text: str) -> list[Path]:
@@ -253,8 +269,19 @@ def main() -> None:
     try:
         app()
     except LimbeckError as error:
-        sys.stderr.write(f"limbeck: error: {error}\n")
+        _say(f"limbeck: error: {error}")
         sys.exit(1)
+    except Exception as error:
+        if _terminal is not None:
+            _terminal.write(f"limbeck: {type(error).__name__}: {error} (a bug; the job's log has the traceback)\n")
+        raise
+
+
+def _say(line: str) -> None:
+    for stream in (sys.stderr, _terminal):
+        if stream is not None:
+            stream.write(line + "\n")
+            stream.flush()
 
 
 if __name__ == "__main__":

@@ -99,3 +99,9 @@ def test_specs_hold_only_what_their_stage_reads():
     assert json.loads(q.spec("sample", w))["guidance"][0]["weight"] == 0.3
     encode = {"dataset": "fashion-mini", "view": "v32", "vae": "fashion-dit", "shard": "0"}
     assert p.spec("encode", encode) == q.spec("encode", encode)
+
+
+def test_the_conda_environment_has_the_lock_files_pins():
+    pins = {line.split("==")[0].lower(): line for line in (ROOT / "constraints.txt").read_text().split()}
+    wanted = yaml.safe_load((ROOT / "envs/cpu.yaml").read_text())["dependencies"][-1]["pip"]
+    assert [pins[line.split("==")[0].lower()] for line in wanted] == wanted

@@ -9,10 +9,13 @@ from diffusers import DDIMScheduler, DDPMScheduler, DiTPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limbeck.config import DitTraining
 from limbeck.diffusion.sampling import combine, sample
 from limbeck.guidance.base import Step
 from limbeck.guidance.mode import ModeGuidance, build
-from limbeck.priors.dit import DitPrior
+from limbeck.priors.dit import DitPrior, save
+from limbeck.priors.training import build_dit
+from limbeck.stages.prior import SCHEDULER
 
 CONFIG = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False}
 SHAPE = (3, 4, 4, 4)
@@ -150,18 +153,22 @@ def test_scale_one_never_asks_the_null_branch():
     assert asked == [[0, 1, 2]] * 10
 
 
-def test_unguided_sampling_equals_diffusers_own_pipeline(tiny_prior):
-    """DiTPipeline guides the first three channels; with cfg_channels 3 and its noise the latents are the same."""
-    prior = DitPrior(tiny_prior)
-    pipe = DiTPipeline.from_pretrained(tiny_prior, dtype=torch.float32, low_cpu_mem_usage=False)
+def test_unguided_sampling_equals_diffusers_own_pipeline(tiny_prior, tmp_path):
+    """DiTPipeline takes 1000 for the null class; with its noise the images are the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = build_dit(4, 8, 1000, DitTraining(layers=1, heads=2, head_dim=8))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    save(tmp_path / "p", model, DitPrior(tiny_prior).vae, SCHEDULER, {i: f"c{i}" for i in range(1000)})
+    prior = DitPrior(tmp_path / "p")
+    pipe = DiTPipeline.from_pretrained(tmp_path / "p", dtype=torch.float32, low_cpu_mem_usage=False)
     pipe.set_progress_bar_config(disable=True)
     images = pipe(
         [2, 5], guidance_scale=2.0, num_inference_steps=5, generator=torch.Generator().manual_seed(3), output_type="np"
     ).images
     noise = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(3))
-    latents, _ = sample(
-        prior.denoise, prior.scheduler("ddim", 5), noise, torch.tensor([2, 5]), null=prior.null, cfg_scale=2.0, cfg_channels=3
-    )
+    latents, _ = sample(prior.denoise, prior.scheduler("ddim", 5), noise, torch.tensor([2, 5]), null=prior.null, cfg_scale=2.0)
     ours = prior.decode(latents, 1).astype(float)
     assert np.abs(ours - images.reshape(ours.shape) * 255).max() <= 1
 

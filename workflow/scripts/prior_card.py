@@ -40,7 +40,7 @@ TEACHER = RESULTS / "fashion_mnist/teachers/convnet3"
 
 def accuracies(cell: str) -> dict[int, list[float]]:
     """Seed -> accuracies of a method of the table."""
-    found = {}
+    found: dict[int, list[float]] = {}
     for seed in SEEDS:
         path = MINI / cell / f"ipc{IPC}/seed{seed}/students/{PROTOCOL}/{STUDENT}.json"
         found[seed] = [r["accuracy"] for r in read_json(path, "student")["repeats"]]
@@ -55,7 +55,8 @@ def reconstruct(prior: DitPrior, images: np.ndarray) -> np.ndarray:
 def on_reconstructions(prior: DitPrior, repeats: int) -> dict[int, list[float]]:
     """Students trained on reconstructions of the images of `random`, on the same streams."""
     test, test_labels = read_all([MINI / "v32/images/test-0.zarr.zip"], IMAGES, "images", "labels")
-    protocol, found = PROTOCOLS[PROTOCOL], {}
+    protocol = PROTOCOLS[PROTOCOL]
+    found: dict[int, list[float]] = {}
     for seed in SEEDS:
         images, labels = read_all([MINI / f"none/random/ipc{IPC}/seed{seed}/distilled-0.zarr.zip"], DISTILLED, "images", "labels")
         again = reconstruct(prior, images)

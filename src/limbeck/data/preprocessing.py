@@ -27,6 +27,7 @@ def apply_view(image: np.ndarray, view: View, channels: int) -> np.ndarray:
     else:
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+        # cropped first: a resize with a box would let pixels outside it bleed into the border
+        square = picture.crop((left, top, left + side, top + side))
+        picture = square.resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(picture, np.uint8).reshape(size, size, channels)
