@@ -18,6 +18,12 @@ def prior_images(w):
     return PLAN.images(prior.train.dataset, "train", prior.view) if prior.train else []
 
 
+def prior_weights(w):
+    """Files of a prior that is copied from a folder: changed weights are noticed."""
+    folder = PLAN.local_weights(w.prior)
+    return [f"{folder}/{name}" for name in PRIOR_FILES] if folder else []
+
+
 def shard_images(w):
     return PLAN.images(w.dataset, "train")[int(w.shard)]
 

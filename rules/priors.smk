@@ -1,6 +1,7 @@
 rule prior:
     input:
         images=prior_images,
+        weights=prior_weights,
     output:
         *(
             f"{R}/priors/{{prior}}/{name}"

@@ -70,7 +70,7 @@ class VaeTraining(Training):
 class DitTraining(Training):
     """Class-conditional DiT, noise prediction, min-SNR weights, EMA."""
 
-    steps: int = Field(40000, ge=1)
+    steps: int = Field(32000, ge=1)
     lr: float = Field(1e-3, gt=0)
     warmup: int = Field(500, ge=0)
     layers: int = Field(6, ge=1)

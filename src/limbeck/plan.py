@@ -17,6 +17,7 @@ from limbeck.config import RESERVED, Config, Dataset
 from limbeck.data.sources import Source, open_source, package_path, shard_classes
 from limbeck.errors import LimbeckError
 from limbeck.methods import DISCOVERY, FULL, METHODS, Method, first_line, resolve
+from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
 from limbeck.provenance import fingerprint
 from limbeck.students.registry import STUDENTS
 
@@ -92,19 +93,27 @@ class Plan:
         if prior.view not in self.config.datasets[dataset].views:
             known = sorted(self.config.datasets[dataset].views)
             raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not a view of dataset {dataset}; its views: {known}")
-        from limbeck.priors.files import class_table, match_classes
-
+        folder = self.local_weights(name)
         if prior.train is not None:
             table = {c: i for i, c in enumerate(self.source(prior.train.dataset).classes)}
-        elif (package_path(prior.weights or "") / "model_index.json").is_file():
-            table = class_table(package_path(prior.weights or ""))
-        elif prior.weights and (prior.weights.startswith(("/", ".", "package:")) or Path(prior.weights).exists()):
-            raise LimbeckError(f"priors.{name}.weights: no model_index.json in {package_path(prior.weights)}")
-        else:  # a hub name: known when it has been fetched
+        elif folder is None:  # a hub name: known when it has been fetched
             return
+        else:
+            missing = [file for file in PRIOR_FILES if not (folder / file).is_file()]
+            if missing:
+                raise LimbeckError(f"priors.{name}.weights: no {missing[0]} in {folder} ({len(missing)} of its files are missing)")
+            table = class_table(folder)
         match_classes(table, self.source(dataset).classes, name)
 
     # Look-ups.
+
+    def local_weights(self, prior: str) -> Path | None:
+        """The folder that a prior is copied from; None for one that is trained or has a hub name."""
+        weights = self.config.priors[prior].weights
+        if weights is None:
+            return None
+        local = weights.startswith(("/", ".", "~", "package:")) or Path(weights).exists()
+        return package_path(weights) if local else None
 
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:

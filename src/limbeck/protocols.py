@@ -10,8 +10,8 @@ from limbeck.errors import LimbeckError
 class Protocol:
     """How a classifier is trained on a set.
 
-    steps: {largest IPC: optimiser steps}; None stands for "any more". shift: random translation in pixels, zero-filled.
-    erase: side of a randomly zeroed square as a share of the image's side.
+    steps: {largest IPC: optimiser steps}; None stands for "any more". shift: largest random translation, pixels.
+    flip: mirror half of the images. cutmix: alpha of its Beta distribution, 0 for none.
     """
 
     steps: dict[int | None, int]

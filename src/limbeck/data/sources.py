@@ -25,7 +25,7 @@ def package_path(path: str) -> Path:
     """A configured path; ``package:NAME`` is a file or folder beside this module."""
     if path.startswith("package:"):
         return Path(__file__).parent / path.removeprefix("package:")
-    return Path(path)
+    return Path(path).expanduser()
 
 
 class Source(ABC):
