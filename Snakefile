@@ -9,7 +9,7 @@ from snakemake.utils import min_version
 
 from limbeck.errors import LimbeckError
 from limbeck.plan import EXTRACTOR, Plan
-from limbeck.priors.files import PRIOR_FILES
+from limbeck.priors.files import MANIFEST, PRIOR_FILES, RECORD
 
 min_version("9.27")
 

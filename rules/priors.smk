@@ -5,7 +5,7 @@ rule prior:
     output:
         *(
             f"{R}/priors/{{prior}}/{name}"
-            for name in (*PRIOR_FILES[1:], "training.json")
+            for name in (*PRIOR_FILES[1:], RECORD, MANIFEST)
         ),
         index=f"{R}/priors/{{prior}}/{PRIOR_FILES[0]}",
         prov=f"{R}/priors/{{prior}}/prior.prov.json",

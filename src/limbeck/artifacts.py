@@ -123,6 +123,7 @@ FEATURES = Schema(
 SCHEMAS: dict[str, Schema] = {s.name: s for s in (IMAGES, LATENTS, PROTOTYPES, DISTILLED, FEATURES)}
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),
+    "prior": (1, "hashes of a stored prior's files"),
     "teacher": (1, "test accuracy and training record of a teacher"),
     "metrics": (1, "metrics of a distilled set; every name carries its extractor"),
     "student": (1, "accuracies of the trainings of one student on one distilled set"),

@@ -11,7 +11,7 @@ from rich.table import Table
 from limbeck.artifacts import JSON_SCHEMAS, SCHEMAS, Schema
 from limbeck.config import Config
 from limbeck.errors import LimbeckError
-from limbeck.store import SUFFIX, Artifact, ArtifactError, read_json, write_text
+from limbeck.store import SUFFIX, Artifact, ArtifactError, digest, read_json, write_text
 
 GENERATED_SCHEMA = "workflow/schemas/config.schema.json"
 GENERATED_DOC = "docs/ARTIFACTS.md"
@@ -67,13 +67,24 @@ def check_folder(folder: Path) -> bool:
         if body is None or body.get("schema") in JSON_SCHEMAS:
             seen += 1
             try:
-                read_json(path, str((body or {}).get("schema")))
+                results = read_json(path, str((body or {}).get("schema")))
+                bad += _changed_files(path, results.get("sha256", {}))
             except (ArtifactError, KeyError) as error:
                 bad.append(str(error) if isinstance(error, ArtifactError) else f"{path}: not JSON; delete it and run again")
     for line in bad:
         print(line)
     print(f"{seen} artifacts checked, {len(bad)} damaged")
     return not bad
+
+
+def _changed_files(manifest: Path, hashes: dict[str, str]) -> list[str]:
+    """A line for each file beside a manifest that is missing or has other bytes than it recorded."""
+    lines = []
+    for name, expected in hashes.items():
+        path = manifest.parent / name
+        if not path.is_file() or digest(path) != expected:
+            lines.append(f"{path}: missing or changed since {manifest.name} was written; delete {manifest.name} and run again")
+    return lines
 
 
 def _peek(path: Path) -> dict[str, Any] | None:

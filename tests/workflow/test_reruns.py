@@ -52,6 +52,27 @@ def test_the_run_left_what_it_should(built):
 
 
 @pytest.mark.long
+def test_check_reads_every_file_that_matters(built):
+    from limbeck.inspection import check_folder
+
+    assert check_folder(built.results)
+    cell = built.results / "fashion-mini/tiny/mgd/ipc2/seed0"
+    for path in (
+        cell / "images/3-Dress/00001.png",
+        cell / "distilled-0.zarr.zip",
+        cell / "metrics.json",
+        built.results / "priors/tiny/vae/diffusion_pytorch_model.safetensors",
+        built.results / "fashion-mini/teachers/smoke/model.safetensors",
+    ):
+        good = path.read_bytes()
+        half = len(good) // 2
+        path.write_bytes(good[:half] + bytes([good[half] ^ 1]) + good[half + 1 :])
+        found = check_folder(built.results)
+        path.write_bytes(good)
+        assert not found, path
+
+
+@pytest.mark.long
 def test_a_second_run_has_nothing_to_do(flow):
     assert flow.planned() == []
 

@@ -16,6 +16,9 @@ PRIOR_FILES = (
     "vae/diffusion_pytorch_model.safetensors",
 )
 
+MANIFEST = "prior.json"  # schema "prior": the hashes of those files
+RECORD = "training.json"  # how the weights came to be
+
 
 def class_table(folder: Path | str) -> dict[str, int]:
     """Class name -> label, from ``id2label`` of a diffusers DiT's model_index.json; synonyms count as names too."""

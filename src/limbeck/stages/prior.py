@@ -13,8 +13,9 @@ from limbeck.artifacts import IMAGES
 from limbeck.config import PriorTraining
 from limbeck.data.sources import package_path
 from limbeck.priors import dit
-from limbeck.priors.files import PRIOR_FILES, class_table
+from limbeck.priors.files import MANIFEST, PRIOR_FILES, RECORD, class_table
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
+from limbeck.store import digest, write_json
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -37,7 +38,9 @@ def run(spec: Spec, images: Sequence[Path], index: Path) -> None:
         else:
             _copy(spec["weights"], part)
         folder.mkdir(exist_ok=True)
-        for name in (*PRIOR_FILES[1:], "training.json", PRIOR_FILES[0]):  # the index last: it stands for the whole
+        files = (*PRIOR_FILES, RECORD)
+        write_json(part / MANIFEST, "prior", params(spec), {"sha256": {name: digest(part / name) for name in files}})
+        for name in (*files[1:], MANIFEST, files[0]):  # the index last: it stands for the whole
             (folder / name).parent.mkdir(exist_ok=True)
             (part / name).replace(folder / name)
     finally:
@@ -52,14 +55,14 @@ def _copy(weights: str, part: Path) -> None:
         for name in PRIOR_FILES:
             (part / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(local / name, part / name)
-        record = local / "training.json"
+        record = local / RECORD
         text = record.read_text() if record.is_file() else json.dumps({"weights": weights})
     else:
         pipe = dit.load_pipeline(weights)
         table = dict(pipe.config.get("id2label") or {})
         dit.save(part, pipe.transformer, pipe.vae, dict(pipe.scheduler.config), {int(k): v for k, v in table.items()})
         text = json.dumps({"weights": weights})
-    (part / "training.json").write_text(text)
+    (part / RECORD).write_text(text)
 
 
 def _train(spec: Spec, images: Sequence[Path], part: Path) -> None:
@@ -86,4 +89,4 @@ def _train(spec: Spec, images: Sequence[Path], part: Path) -> None:
         "vae_loss": vae_history,
         "dit_loss": dit_history,
     }
-    (part / "training.json").write_text(json.dumps(record, indent=1))
+    (part / RECORD).write_text(json.dumps(record, indent=1))

@@ -10,7 +10,7 @@ from limbeck.artifacts import IMAGES
 from limbeck.errors import LimbeckError
 from limbeck.protocols import Protocol
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
-from limbeck.store import replacing, write_json
+from limbeck.store import digest, replacing, write_json
 from limbeck.students.registry import build
 from limbeck.students.training import predict, train
 
@@ -39,6 +39,7 @@ def run(spec: Spec, train_images: Sequence[Path], test_images: Sequence[Path], w
         "test_images": len(test),
         "input": dict(zip(("channels", "classes", "size"), shape, strict=True)),
         "student": spec["student"],
+        "sha256": {weights.name: digest(weights)},
         "parameters": int(np.sum([p.numel() for p in model.parameters()])),
     }
     write_json(record, "teacher", params(spec), results)
