@@ -138,7 +138,7 @@ min-SNR-5 weights). `training.json` holds the configuration, seeds, losses and h
 {met(agreement[1.5] >= 0.9)} |
 
 Accuracies (%, {PROTOCOL}, {STUDENT}): real {mean(real):.1f}, reconstructions {mean(rebuilt):.1f}, samples {mean(sampled):.1f}. ± is a 95 % interval
-over shared seeds. The judge has {100 * judge:.1f} % on the test images; its agreement with {PER_CLASS} samples per class by guidance scale:
+over shared seeds; "met" speaks of the mean, three seeds leave the interval wide. The judge has {100 * judge:.1f} % on the test images; its agreement with {PER_CLASS} samples per class by guidance scale:
 {", ".join(f"{scale:g}: {100 * value:.1f} %" for scale, value in agreement.items())}.
 """
 
