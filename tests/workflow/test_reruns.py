@@ -1,6 +1,7 @@
 """Only what depends on a change runs again: exact job lists from Snakemake itself."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,11 +65,12 @@ def test_check_reads_every_file_that_matters(built):
         built.results / "priors/tiny/vae/diffusion_pytorch_model.safetensors",
         built.results / "fashion-mini/teachers/smoke/model.safetensors",
     ):
-        good = path.read_bytes()
+        good, status = path.read_bytes(), path.stat()
         half = len(good) // 2
         path.write_bytes(good[:half] + bytes([good[half] ^ 1]) + good[half + 1 :])
         found = check_folder(built.results)
         path.write_bytes(good)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert not found, path
 
 
