@@ -25,10 +25,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
 @pytest.fixture
 def flow(built: Workflow) -> Iterator[Workflow]:
     """The built workflow; a test may change its overlay or its sources."""
-    before = json.dumps(built.overlay)
+    before, env = json.dumps(built.overlay), dict(built.env)
     yield built
     built.overlay = json.loads(before)
-    built.env.pop("PYTHONPATH", None)
+    built.env = env
 
 
 @pytest.fixture
@@ -132,5 +132,5 @@ def test_a_rebuilt_artifact_of_equal_bytes_reruns_nothing_after_it(flow):
     flow.build(str(prototypes))
     assert prototypes.read_bytes() == before
     log = max((flow.folder / ".snakemake/log").glob("*.log"), key=lambda p: p.stat().st_mtime)
-    assert "rule select:" in log.read_text()
+    assert "(Rule: select)" in log.read_text()
     assert flow.planned() == []
