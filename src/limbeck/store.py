@@ -74,9 +74,16 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, schema: str, params: Mapping[str, Any], results: Any) -> None:
-    """Write a JSON result with its schema and parameters; NaN is refused."""
-    body = {"schema": schema, "version": JSON_SCHEMAS[schema][0], "params": params, "results": results}
+    """Write a JSON result with its schema, its parameters and a checksum over all of them; NaN is refused."""
+    body: dict[str, Any] = {"schema": schema, "version": JSON_SCHEMAS[schema][0], "params": params, "results": results}
+    body["checksum"] = _checksum(body)
     write_text(path, json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of everything but the checksum itself."""
+    rest = {key: value for key, value in body.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def read_json(path: Path | str, schema: str) -> Any:
@@ -84,11 +91,13 @@ def read_json(path: Path | str, schema: str) -> Any:
     try:
         body = json.loads(Path(path).read_text(encoding="utf-8"))
         found = (body["schema"], body["version"])
-        results = body["results"]
+        results, intact = body["results"], body["checksum"] == _checksum(body)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: not a {schema} file ({error}); delete it and run again") from None
     if found != (schema, JSON_SCHEMAS[schema][0]):
         raise ArtifactError(f"{path}: is {found[0]} version {found[1]}, expected {schema} version {JSON_SCHEMAS[schema][0]}")
+    if not intact:
+        raise ArtifactError(f"{path}: changed since it was written; delete it and run again")
     return results
 
 
