@@ -8,8 +8,8 @@ INTRO = f"""# Results
 
 Written by `make table` (limbeck {version("limbeck")}) on the embedded benchmark `fashion-mini`; the numbers are as they came.
 Every method shares its generation and training seeds, so differences are taken seed by seed; a difference is *resolved* when 0
-lies outside its 95 % interval. The prior has seen all 60,000 training images of Fashion-MNIST; `random` and `kmeans` choose among the
-benchmark's 5,000.
+lies outside its 95 % interval. The prior has seen all 60,000 training images of Fashion-MNIST; `random` and `kmeans` choose
+among the benchmark's 5,000.
 
 """
 
