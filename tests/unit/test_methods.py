@@ -37,7 +37,11 @@ def test_generated_files_are_in_step():
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_ready_made_configs_validate(path):
     base, over = (yaml.safe_load(p.read_text()) for p in (ROOT / "config.yaml", path))
-    Config.model_validate({**base, **{k: {**base.get(k, {}), **v} for k, v in over.items()}})
+    config = Config.model_validate({**base, **{k: {**base.get(k, {}), **v} for k, v in over.items()}})
+    assert config.run.prior in config.priors
+    assert set(config.run.datasets) <= set(config.datasets)
+    for name in config.run.methods:
+        assert resolve(config, name, config.run.ipc[0], config.run.prior, config.run.datasets[0]).name == name
 
 
 @pytest.mark.parametrize(
