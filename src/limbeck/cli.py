@@ -64,7 +64,7 @@ def _stage(spec: str, prov: Path, inputs: dict[str, Any]) -> Iterator[dict[str, 
     started = time.monotonic()
     yield parsed
     named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
-    text = json.dumps({**record(time.monotonic() - started, parsed["code"], {}), "inputs": named}, indent=1, sort_keys=True)
+    text = json.dumps(record(time.monotonic() - started, parsed["code"], named), indent=1, sort_keys=True)
     write_text(prov, text + "\n")
 
 

@@ -137,7 +137,7 @@ def fingerprint(*modules: str) -> str:
     return hashlib.sha256(json.dumps([[*key, text] for key, text in items]).encode()).hexdigest()[:12]
 
 
-def record(seconds: float, source: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+def record(seconds: float, source: str, inputs: Mapping[str, str | list[str]]) -> dict[str, Any]:
     """What changes without changing the content: written beside an artifact, read by people only."""
     return {
         "source": source,

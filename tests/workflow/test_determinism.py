@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import DISTILLED, IMAGES, LATENTS
-from limbeck.stages import sample
+from limbeck.stages import sample, select
 from limbeck.stages.common import read_all
 from limbeck.store import SUFFIX, Artifact
 from tests.conftest import Workflow, make_workflow
@@ -54,15 +54,17 @@ def test_shards_change_no_result(one, tmp_path_factory, tiny_prior):
 
 
 @pytest.mark.long
-def test_batch_size_changes_images_by_rounding_alone(one, tmp_path):
-    results = one.results
-    prototypes = next((results / "fashion-mini/v32/tiny/prototypes").rglob(f"*{SUFFIX}"))
+@pytest.mark.parametrize("solver", ["ddim", "ddpm"])
+def test_batch_size_changes_images_by_rounding_alone(one, tmp_path, solver):
+    mini = one.results / "fashion-mini/v32"
+    prototypes = tmp_path / f"prototypes{SUFFIX}"
+    discovery = {"discovery": {"kind": "random"}, "ipc": 9, "seed": 0, "code": "x"}
+    select.run(discovery, mini / f"tiny/latents/0{SUFFIX}", prototypes)
     outputs = []
     for batch in (7, 64):
-        # nine draws per class from two prototypes each: the stage reads as many targets as images
         spec = {
-            "guidance": [],
-            "sampler": {"solver": "ddpm", "steps": 4, "cfg_scale": 1.5, "cfg_channels": "all", "batch_size": batch},
+            "guidance": [{"kind": "mode", "weight": 0.3, "t_stop": 3, "target": "member", "noise": "recompute"}],
+            "sampler": {"solver": solver, "steps": 4, "cfg_scale": 1.5, "cfg_channels": "all", "batch_size": batch},
             "family": "dit",
             "channels": 1,
             "ipc": 9,
@@ -70,8 +72,7 @@ def test_batch_size_changes_images_by_rounding_alone(one, tmp_path):
             "code": "x",
         }
         out = tmp_path / f"{batch}{SUFFIX}"
-        images = results / "fashion-mini/v32/images/train-0.zarr.zip"
-        sample.run(spec, images, results / "priors/tiny/model_index.json", prototypes, out)
+        sample.run(spec, mini / f"images/train-0{SUFFIX}", one.results / "priors/tiny/model_index.json", prototypes, out)
         with Artifact(out, DISTILLED) as found:
             outputs.append((found["images"].astype(int), found["latents"]))
     assert np.abs(outputs[0][0] - outputs[1][0]).max() <= 1

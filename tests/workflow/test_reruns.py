@@ -125,6 +125,22 @@ def test_a_real_edit_in_mode_guidance_reruns_only_what_uses_it(flow, sources):
 
 
 @pytest.mark.long
+def test_a_real_edit_in_a_module_named_by_a_registry_is_noticed(flow, sources):
+    path = sources / "priors/dit.py"
+    text = path.read_text()
+    assert "* 127.5).round()" in text
+    path.write_text(text.replace("* 127.5).round()", "* 127.0).round()"))
+    assert {"encode", "sample"} <= {rule for rule, _ in flow.planned()}
+
+
+@pytest.mark.long
+def test_an_edited_page_template_reruns_the_report_alone(flow, sources):
+    path = sources / "report/page.html.jinja"
+    path.write_text(path.read_text().replace("<h2>Images</h2>", "<h2>Pictures</h2>"))
+    assert flow.planned() == [("report", "")]
+
+
+@pytest.mark.long
 def test_a_rebuilt_artifact_of_equal_bytes_reruns_nothing_after_it(flow):
     prototypes = next((flow.results / "fashion-mini/v32/tiny/prototypes").rglob(f"*{SUFFIX}"))
     before = prototypes.read_bytes()
