@@ -28,13 +28,46 @@ def shard_images(w):
     return PLAN.images(w.dataset, "train")[int(w.shard)]
 
 
+def given(*names):
+    """Command-line options of those inputs that the job has."""
+    return lambda w, input: " ".join(
+        f"--{name} {input.get(name)}" for name in names if input.get(name)
+    )
+
+
+def discovery_fit(w):
+    return PLAN.fit_path(w) or []
+
+
+def method_of(w):
+    return PLAN.method(w.method, int(w.ipc), w.dataset)
+
+
 def cell_prototypes(w):
-    return PLAN.prototypes(w.dataset, w.method, int(w.ipc), int(w.seed), w.shard)
+    return PLAN.prototypes(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard)
 
 
 def sample_prototypes(w):
-    method = PLAN.method(w.method, int(w.ipc), w.dataset)
-    return cell_prototypes(w) if method.guidance else []
+    return cell_prototypes(w) if method_of(w).guidance else []
+
+
+def shard_latents(w):
+    return PLAN.latents(w.dataset, w.shard)
+
+
+def sample_latents(w):
+    return shard_latents(w) if method_of(w).tangents else []
+
+
+def sample_tangents(w):
+    return (
+        PLAN.tangents(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
+    )
+
+
+def tangents_prototypes(w):
+    method = PLAN.tangents_method(w.tangents, int(w.ipc), w.dataset)
+    return PLAN.prototypes(w.dataset, method, int(w.ipc), int(w.seed), w.shard)
 
 
 def real_images(w):

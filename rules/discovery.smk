@@ -1,9 +1,53 @@
+SPACE = f"{R}/{{dataset}}/{{view}}/{{vae}}"
+
+
+rule reduce:
+    input:
+        latents=f"{SPACE}/latents/{{shard}}.zarr.zip",
+    output:
+        embedding=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.zarr.zip",
+        prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("reduce"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} reduce --spec {params.spec:q} --latents {input.latents}"
+        " --embedding {output.embedding} --prov {output.prov}"
+
+
+rule fit:
+    input:
+        latents=f"{SPACE}/latents/{{shard}}.zarr.zip",
+    output:
+        fit=f"{SPACE}/fits/{{fit}}/{{shard}}.zarr.zip",
+        prov=f"{SPACE}/fits/{{fit}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/fit/{{dataset}}.{{view}}.{{vae}}.{{fit}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/fit/{{dataset}}.{{view}}.{{vae}}.{{fit}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("fit"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} fit --spec {params.spec:q} --latents {input.latents} --fit {output.fit}"
+        " --prov {output.prov}"
+
+
 rule select:
     input:
         points=points,
+        fit=discovery_fit,
     output:
-        prototypes=f"{R}/{{dataset}}/{{view}}/{{vae}}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
-        prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
+        prototypes=f"{SPACE}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
+        prov=f"{SPACE}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
     benchmark:
@@ -13,6 +57,7 @@ rule select:
     threads: 1
     params:
         spec=spec("select"),
+        fit=given("fit"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} select --spec {params.spec:q} --points {input.points} --prototypes {output.prototypes}"
-        " --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} select --spec {params.spec:q} --points {input.points} {params.fit}"
+        " --prototypes {output.prototypes} --prov {output.prov}"

@@ -26,11 +26,35 @@ rule pick:
         " --distilled {output.distilled} --prov {output.prov}"
 
 
+rule tangents:
+    input:
+        latents=shard_latents,
+        prototypes=tangents_prototypes,
+        scheduler=f"{R}/priors/{{prior}}/scheduler/scheduler_config.json",
+    output:
+        tangents=f"{R}/{{dataset}}/{{prior}}/tangents/{{tangents}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/tangents/{{tangents}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/tangents/{{dataset}}.{{prior}}.{{tangents}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/tangents/{{dataset}}.{{prior}}.{{tangents}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("tangents"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} tangents --spec {params.spec:q} --latents {input.latents}"
+        " --prototypes {input.prototypes} --scheduler {input.scheduler} --tangents {output.tangents} --prov {output.prov}"
+
+
 rule sample:
     input:
         images=shard_images,
         prior=f"{R}/priors/{{prior}}/model_index.json",
         prototypes=sample_prototypes,
+        latents=sample_latents,
+        tangents=sample_tangents,
     output:
         distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
@@ -46,11 +70,9 @@ rule sample:
     threads: 1
     params:
         spec=spec("sample"),
-        prototypes=lambda w, input: (
-            f"--prototypes {input.prototypes}" if input.get("prototypes") else ""
-        ),
+        guided=given("prototypes", "latents", "tangents"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.prototypes}"
+        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.guided}"
         " --distilled {output.distilled} --prov {output.prov}"
 
 

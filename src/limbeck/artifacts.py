@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of an artifact. ``dims[0]`` is the axis that is streamed."""
+    """One array of an artifact. ``dims[0]`` is the axis that is streamed; arrays with the same one have the same length."""
 
     dims: tuple[str, ...]
     dtype: str
@@ -55,9 +55,42 @@ LATENTS = Schema(
         "labels": _LABELS,
     },
 )
+TREE = Schema(
+    "tree",
+    1,
+    "A binary tree per class over the training images: the IPC-free fit of the divisive and agglomerative discoveries.",
+    {
+        "order": ArraySpec(
+            ("image",), "int64", "row", "rows of the shard's images, class by class, so that every node is a range", (0, 2**62)
+        ),
+        "labels": ArraySpec(
+            ("node",), "int32", "class index", "class of the node; a class's first node is its root", (0, 2**31 - 1)
+        ),
+        "start": ArraySpec(("node",), "int64", "position", "first position in 'order'", (0, 2**62)),
+        "stop": ArraySpec(("node",), "int64", "position", "position after the last", (1, 2**62)),
+        "parent": ArraySpec(("node",), "int64", "node", "counted from the class's root; -1 for a root", (-1, 2**62)),
+        "depth": ArraySpec(("node",), "int64", "level", "0 for a root", (0, 2**31)),
+        "split": ArraySpec(("node",), "int64", "rank", "place in the order of splits of its class; -1 for a leaf", (-1, 2**62)),
+    },
+)
+EMBEDDING = Schema(
+    "embedding",
+    1,
+    "Training latents in few dimensions, class by class.",
+    {
+        "coordinates": ArraySpec(("image", "component"), "float32", "embedding", "of every image", (-1e6, 1e6)),
+        "labels": _LABELS,
+        "axes": ArraySpec(
+            ("class", "component", "feature"), "float32", "1", "orthonormal axes of a linear embedding", (-1, 1), optional=True
+        ),
+        "centres": ArraySpec(
+            ("class", "feature"), "float32", "scaled latent", "what a linear embedding subtracts", (-1e4, 1e4), optional=True
+        ),
+    },
+)
 PROTOTYPES = Schema(
     "prototypes",
-    1,
+    2,
     "What a discovery found: one prototype per image to distil, IPC per class, sorted by class.",
     {
         "indices": ArraySpec(("prototype",), "int64", "row", "the real image: its row in the shard's images", (0, 2**62)),
@@ -79,11 +112,68 @@ PROTOTYPES = Schema(
             (-1e4, 1e4),
             optional=True,
         ),
+        "centroid_spread": ArraySpec(
+            ("prototype",),
+            "float32",
+            "scaled latent",
+            "median distance of the class's latents to the centroid",
+            (0, 1e6),
+            optional=True,
+        ),
+        "member_spread": ArraySpec(
+            ("prototype",),
+            "float32",
+            "scaled latent",
+            "median distance of the class's latents to the member",
+            (0, 1e6),
+            optional=True,
+        ),
+        "levels": ArraySpec(("prototype",), "int32", "level", "depth of the node in its tree", (0, 2**31 - 1), optional=True),
+    },
+)
+_STEP = ("image", "guided_step")
+TANGENTS = Schema(
+    "tangents",
+    1,
+    "Tangent spaces at every guided step of every image to distil, sorted by class. A basis is the neighbours' points (noised, "
+    "where the estimator is monte_carlo) times their coefficients.",
+    {
+        "labels": _LABELS,
+        "patch": ArraySpec(
+            ("image", "point"),
+            "int32",
+            "row",
+            "real neighbourhood: rows of the shard's images, nearest to the prototype first; -1 pads",
+            (-1, 2**31 - 1),
+            compress=True,
+            optional=True,
+        ),
+        "patch_counts": ArraySpec(_STEP, "int32", "points", "points of the patch at this step: its first ones", (1, 2**31 - 1)),
+        "radii": ArraySpec(_STEP, "float32", "scaled latent", "radius of the neighbourhood", (0, 1e6)),
+        "neighbours": ArraySpec(
+            (*_STEP, "neighbour"),
+            "int32",
+            "point",
+            "points of the patch nearest to the query; -1 pads",
+            (-1, 2**31 - 1),
+            compress=True,
+        ),
+        "coefficients": ArraySpec(
+            (*_STEP, "neighbour", "tangent"), "float32", "1 / scaled latent", "of each neighbour in each basis vector", (-1e8, 1e8)
+        ),
+        "counts": ArraySpec(_STEP, "int32", "points", "neighbours used", (1, 2**31 - 1)),
+        "ranks": ArraySpec(_STEP, "int32", "vectors", "basis vectors found, at most d", (0, 2**31 - 1)),
+        "spectrum": ArraySpec(
+            (*_STEP, "value"), "float32", "scaled latent squared", "largest eigenvalues of the neighbours' covariance", (0, 1e10)
+        ),
+        "variance": ArraySpec(_STEP, "float32", "scaled latent squared", "sum of all its eigenvalues", (0, 1e10)),
+        "iterations": ArraySpec(_STEP, "int32", "1", "of the subspace iteration; 0 for the exact solver", (0, 2**31 - 1)),
+        "residuals": ArraySpec(_STEP, "float32", "1", "of the subspace iteration, relative to the largest eigenvalue", (0, 1e6)),
     },
 )
 DISTILLED = Schema(
     "distilled",
-    1,
+    2,
     "A distilled set: IPC images per class, chosen or generated, sorted by class.",
     {
         "images": _IMAGES,
@@ -105,6 +195,22 @@ DISTILLED = Schema(
             (0, 1e6),
             optional=True,
         ),
+        "x0_norms": ArraySpec(
+            ("image", "step"),
+            "float32",
+            "scaled latent",
+            "generated images: |x0_hat| at every solver step, after guidance",
+            (0, 1e6),
+            optional=True,
+        ),
+        "tangent_share": ArraySpec(
+            _STEP,
+            "float32",
+            "1",
+            "manifold guidance: share of the mode guidance's norm inside the tangent space (the cosine of their angle)",
+            (0, 1 + 1e-3),
+            optional=True,
+        ),
     },
 )
 FEATURES = Schema(
@@ -120,7 +226,7 @@ FEATURES = Schema(
     },
 )
 
-SCHEMAS: dict[str, Schema] = {s.name: s for s in (IMAGES, LATENTS, PROTOTYPES, DISTILLED, FEATURES)}
+SCHEMAS: dict[str, Schema] = {s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, PROTOTYPES, TANGENTS, DISTILLED, FEATURES)}
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),
     "prior": (1, "hashes of a stored prior's files"),

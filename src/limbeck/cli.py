@@ -55,8 +55,8 @@ def _paths(text: str) -> list[Path]:
 
 
 @contextmanager
-def _stage(spec: str, prov: Path, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Parse the spec; afterwards write the sidecar."""
+def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, float] | None = None) -> Iterator[dict[str, Any]]:
+    """Parse the spec; afterwards write the sidecar, with what the stage ``measured`` of itself."""
     from limbeck.provenance import record
     from limbeck.store import write_text
 
@@ -64,7 +64,8 @@ def _stage(spec: str, prov: Path, inputs: dict[str, Any]) -> Iterator[dict[str, 
     started = time.monotonic()
     yield parsed
     named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
-    text = json.dumps(record(time.monotonic() - started, parsed["code"], named), indent=1, sort_keys=True)
+    about = record(time.monotonic() - started, parsed["code"], named) | (measured or {})
+    text = json.dumps(about, indent=1, sort_keys=True)
     write_text(prov, text + "\n")
 
 
@@ -103,12 +104,54 @@ def encode(
 
 
 @app.command()
-def select(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(), prototypes: Path = typer.Option()) -> None:
+def reduce(*, spec: SpecOption, prov: ProvOption, latents: Path = typer.Option(), embedding: Path = typer.Option()) -> None:
+    """Training latents in few dimensions."""
+    from limbeck.stages.reduce import run
+
+    with _stage(spec, prov, {"latents": latents}) as s:
+        run(s, latents, embedding)
+
+
+@app.command()
+def fit(*, spec: SpecOption, prov: ProvOption, latents: Path = typer.Option(), fit: Path = typer.Option()) -> None:
+    """The IPC-free part of a discovery."""
+    from limbeck.stages.fit import run
+
+    with _stage(spec, prov, {"latents": latents}) as s:
+        run(s, latents, fit)
+
+
+@app.command()
+def select(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    points: Path = typer.Option(),
+    fit: Path | None = typer.Option(None),
+    prototypes: Path = typer.Option(),
+) -> None:
     """Prototypes of every class."""
     from limbeck.stages.select import run
 
-    with _stage(spec, prov, {"points": points}) as s:
-        run(s, points, prototypes)
+    with _stage(spec, prov, {"points": points, "fit": fit}) as s:
+        run(s, points, fit, prototypes)
+
+
+@app.command()
+def tangents(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    latents: Path = typer.Option(),
+    prototypes: Path = typer.Option(),
+    scheduler: Path = typer.Option(help="the prior's scheduler_config.json"),
+    tangents: Path = typer.Option(),
+) -> None:
+    """Tangent spaces at every guided step of every image to distil."""
+    from limbeck.stages.tangents import run
+
+    with _stage(spec, prov, {"latents": latents, "prototypes": prototypes}) as s:
+        run(s, latents, prototypes, scheduler, tangents)
 
 
 @app.command()
@@ -135,13 +178,17 @@ def sample(
     images: Path = typer.Option(),
     prior: Path = typer.Option(),
     prototypes: Path | None = typer.Option(None),
+    latents: Path | None = typer.Option(None),
+    tangents: Path | None = typer.Option(None),
     distilled: Path = typer.Option(),
 ) -> None:
     """The distilled set of a method that generates."""
     from limbeck.stages.sample import run
 
-    with _stage(spec, prov, {"prior": prior, "prototypes": prototypes}) as s:
-        run(s, images, prior, prototypes, distilled)
+    guided = {"prototypes": prototypes, "latents": latents, "tangents": tangents}
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"prior": prior, **guided}, measured) as s:
+        measured.update(run(s, images, prior, distilled, **guided))
 
 
 @app.command()

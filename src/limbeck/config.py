@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
-RESERVED = {"priors", "papers", "images", "teachers", "features", "none", "ipcall", ".", ".."}
+RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "none", "ipcall", ".", ".."}
 
 
 class Model(BaseModel):
@@ -119,15 +119,115 @@ class KMeansDiscovery(Model):
     max_iter: int = Field(300, ge=1)
 
 
+class DivisiveFit(Model):
+    """The IPC-free part of divisive discovery: a binary tree per class by bisecting k-means (ManifoldGD Alg. 1, line 1)."""
+
+    depth: int = Field(8, ge=0, le=16, description="L: a node at this depth is not split")
+    n_init: int = Field(3, ge=1, description="restarts of each bisection")
+
+
+class TreeSelection(Model):
+    """How IPC nodes are taken from a tree."""
+
+    selection: Literal["levelwise", "leaves"] = Field(
+        "levelwise",
+        description="levelwise: one node per level and round (ManifoldGD Alg. 1); leaves: the leaves after IPC - 1 splits",
+    )
+    s_start: int | None = Field(
+        None, ge=0, description="deepest level of the first round; null: 6 below 100 classes, 1 from there on, at most the depth"
+    )
+
+
+class DivisiveDiscovery(DivisiveFit, TreeSelection):
+    """Nodes of a divisive tree as prototypes."""
+
+    @model_validator(mode="after")
+    def _start_in_tree(self) -> "DivisiveDiscovery":
+        if self.s_start is not None and self.s_start > self.depth:
+            raise ValueError(f"s_start {self.s_start} is beyond depth {self.depth}")
+        return self
+
+
+class AgglomerativeFit(Model):
+    """The IPC-free part of agglomerative discovery: the whole dendrogram per class."""
+
+    linkage: Literal["ward", "average", "complete", "single"] = Field("ward", description="Euclidean")
+
+
+class AgglomerativeDiscovery(AgglomerativeFit, TreeSelection):
+    """Nodes of a dendrogram as prototypes."""
+
+    selection: Literal["levelwise", "leaves"] = Field(
+        "leaves", description="leaves: the IPC clusters before the last IPC - 1 merges"
+    )
+
+
 class ModeGuidance(Model):
     """Mode guidance (MGD): pull the predicted clean latent towards a prototype (METHODS.md section 1)."""
 
     weight: float = Field(0.1, ge=0, le=1, description="lambda")
     t_stop: int = Field(25, ge=0, description="guided steps, counted from the first")
-    target: Literal["centroid", "member"] = Field("centroid", description="the cluster's mean, or its nearest real latent")
+    target: Literal["centroid", "member"] = Field("centroid", description="the cluster's mean, or its nearest real latent (medoid)")
     noise: Literal["recompute", "keep"] = Field(
         "recompute", description="DDIM: eps from the guided x0_hat (released), or untouched"
     )
+    kernel: Literal["rbf", "laplace", "imq"] = Field("rbf", description="weight of the residual (ManifoldGD Sec. 3.2, footnote)")
+    bandwidth: float | None = Field(
+        None, gt=0, description="of Laplace and IMQ, latent units; null: median distance of the class's latents to the prototype"
+    )
+
+
+class TangentOptions(Model):
+    """How the tangent space at a guided step is estimated (METHODS.md section 1). What the stage ``tangents`` reads."""
+
+    d: int = Field(3, ge=1, description="dimension of the tangent space")
+    k: Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="neighbours at each step: a count (the paper: 300), or a fraction of the patch"
+    )
+    radius: float = Field(0.25, gt=0, description="of the prototype's neighbourhood")
+    radius_unit: Literal["quantile", "absolute"] = Field(
+        "quantile", description="quantile: of the class's distances to the prototype, at least d + 2 points; absolute: latent units"
+    )
+    neighbourhood: Literal["real", "synthetic"] = Field(
+        "real", description="the class's latents, or random points on a sphere around the prototype (as released; use k: 12)"
+    )
+    points: int = Field(300, ge=1, description="of a synthetic neighbourhood")
+    estimator: Literal["monte_carlo", "expected"] = Field(
+        "monte_carlo", description="covariance of a noised patch (the paper), or its expectation over the patch's noise"
+    )
+    query: Literal["anchor", "online"] = Field(
+        "anchor", description="neighbours of the noised prototype (cached stage), or of the actual x_t"
+    )
+    eigensolver: Literal["exact", "subspace"] = Field("exact", description="of the Gram matrix, or block subspace iteration")
+    tolerance: float = Field(1e-5, gt=0, description="subspace iteration: residual relative to the largest eigenvalue")
+    anneal: Literal["none", "exponential", "cosine", "linear"] = Field("exponential", description="decay of the radius")
+    warmup: int = Field(5, ge=0, description="guided steps at full radius; synthetic: steps from max_mult * radius to radius")
+    # ASSUME: the paper does not print where the radius ends
+    anneal_to: float = Field(0.2, gt=0, le=1, description="last radius as a share of the first (real neighbourhoods)")
+    max_mult: float = Field(2.0, ge=1, description="first radius as a multiple (synthetic neighbourhoods)")
+
+
+class ManifoldGuidance(ModeGuidance, TangentOptions):
+    """ManifoldGD: mode guidance without (part of) its component normal to the local manifold (Eq. 4)."""
+
+    correction: Literal["project", "pull", "none"] = Field(
+        "project",
+        description="project: Eq. 4; pull: a unit-norm pull to the local plane (as released; lam_man 0.1); none: mode guidance",
+    )
+    lam_man: float = Field(1.0, ge=0, description="share of the normal component removed, or weight of the pull")
+    anneal_lambda: bool = Field(False, description="whether lam_man decays with the radius")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "ManifoldGuidance":
+        if self.correction == "project" and self.lam_man > 1:
+            raise ValueError(f"lam_man {self.lam_man:g} removes more than the normal component; at most 1 with correction: project")
+        if isinstance(self.k, int) and self.k < self.d + 2:
+            raise ValueError(f"k {self.k} is fewer than d + 2 = {self.d + 2} neighbours")
+        if self.neighbourhood == "synthetic" and self.points < self.d + 2:
+            raise ValueError(f"points {self.points} is fewer than d + 2 = {self.d + 2}")
+        if self.radius_unit == "quantile" and self.radius > 1:
+            raise ValueError(f"radius {self.radius:g} is no quantile; at most 1, or set radius_unit: absolute")
+        return self
 
 
 class Sampler(Model):
@@ -154,10 +254,11 @@ class Run(Model):
     datasets: tuple[Name, ...] = ("fashion-mini",)
     ipc: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), description="images per class")
     prior: Name = "fashion-dit"
-    methods: tuple[Name, ...] = Field(("random", "kmeans", "dit", "mgd"), min_length=1)
+    methods: tuple[Name, ...] = Field(("random", "kmeans", "dit", "mgd", "manifoldgd", "manifoldgd_expected"), min_length=1)
     references: tuple[Literal["full", "subset"], ...] = Field(
         ("full", "subset"), description="rows for the whole training set and for a size-matched random real subset"
     )
+    baseline: Name | None = Field(None, description="take paired differences against this row alone; null: every pair of rows")
     seeds: tuple[int, ...] | dict[int, tuple[int, ...]] = Field((0,), description="generation seeds, or a mapping by IPC")
     repeats: int = Field(2, ge=1, description="trainings per generation seed")
     protocol: Name = "tiny-hard"
@@ -185,5 +286,8 @@ class Config(Model):
         "dit": {"base": "dit"},
         "mgd": {"base": "mgd", "weight": 0.1},
         "mgd_ddpm": {"base": "mgd", "solver": "ddpm"},
+        "manifoldgd": {"base": "manifoldgd"},
+        "manifoldgd_expected": {"base": "manifoldgd", "estimator": "expected"},
+        "manifoldgd_ddpm": {"base": "manifoldgd", "solver": "ddpm"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}

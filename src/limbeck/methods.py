@@ -12,33 +12,56 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck.config import Config, KMeansDiscovery, ModeGuidance, Model, RandomDiscovery, Sampler
+from limbeck.config import (
+    AgglomerativeDiscovery,
+    AgglomerativeFit,
+    Config,
+    DivisiveDiscovery,
+    DivisiveFit,
+    KMeansDiscovery,
+    ManifoldGuidance,
+    ModeGuidance,
+    Model,
+    RandomDiscovery,
+    Sampler,
+    TangentOptions,
+)
 from limbeck.errors import LimbeckError
 
 
 @dataclass(frozen=True)
 class Component:
-    """A building block: its kernel's module (imported only by the job that runs it) and its options."""
+    """A building block: its kernel's module (imported only by the job that runs it) and its options.
+
+    fit: those of its options that an IPC-free, cached fit depends on; the module then has ``fit`` beside ``discover``.
+    """
 
     module: str
     options: type[Model]
     needs_latents: bool = False
+    fit: type[Model] | None = None
 
 
 DISCOVERY: dict[str, Component] = {
     "random": Component("limbeck.discovery.random", RandomDiscovery),
     "subset": Component("limbeck.discovery.random", RandomDiscovery),
     "kmeans": Component("limbeck.discovery.kmeans", KMeansDiscovery, needs_latents=True),
+    "divisive": Component("limbeck.discovery.divisive", DivisiveDiscovery, needs_latents=True, fit=DivisiveFit),
+    "agglomerative": Component("limbeck.discovery.agglomerative", AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
 }
-GUIDANCE: dict[str, Component] = {"mode": Component("limbeck.guidance.mode", ModeGuidance)}
+GUIDANCE: dict[str, Component] = {
+    "mode": Component("limbeck.guidance.mode", ModeGuidance),
+    "manifold": Component("limbeck.guidance.manifold", ManifoldGuidance, needs_latents=True),
+}
 
-# generate: False keeps the discovered real images themselves.
+# generate: False keeps the discovered real images themselves. options: where the composition's defaults differ from the components'.
 METHODS: dict[str, dict[str, Any]] = {
     "random": {"discovery": "random", "generate": False},
     "subset": {"discovery": "subset", "generate": False},
     "kmeans": {"discovery": "kmeans", "generate": False},
     "dit": {"discovery": None, "generate": True},
     "mgd": {"discovery": "kmeans", "guidance": ["mode"], "generate": True},
+    "manifoldgd": {"discovery": "divisive", "guidance": ["manifold"], "generate": True, "options": {"target": "member"}},
 }
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
@@ -63,12 +86,48 @@ class Method:
     def discovery_name(self) -> str:
         """Where its prototypes are cached: the kind and six hex digits of the resolved options."""
         assert self.discovery is not None
-        text = json.dumps(self.discovery, sort_keys=True)
-        return f"{self.discovery['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        return _named(self.discovery["kind"], self.discovery)
+
+    @property
+    def fit(self) -> dict[str, Any] | None:
+        """The options of its discovery's IPC-free fit; None where it has none."""
+        return fit_options(self.discovery) if self.discovery else None
+
+    @property
+    def tangents(self) -> dict[str, Any] | None:
+        """Everything its tangent spaces depend on besides prototypes, seed and prior; None where it needs none."""
+        for guidance in self.guidance:
+            if guidance["kind"] == "manifold" and guidance["correction"] != "none" and guidance["t_stop"]:
+                assert self.sampler is not None
+                chosen = {key: guidance[key] for key in (*TangentOptions.model_fields, "t_stop", "target")}
+                return {**chosen, "discovery": self.discovery_name, **{key: self.sampler[key] for key in ("solver", "steps")}}
+        return None
+
+    @property
+    def tangents_name(self) -> str | None:
+        """Where they are cached; None where they are computed while sampling (``query: online``) or not needed."""
+        tangents = self.tangents
+        return _named("tangents", tangents) if tangents and tangents["query"] == "anchor" else None
 
     def modules(self) -> list[str]:
         """The kernels' modules that generation runs (for the fingerprint)."""
         return [GUIDANCE[g["kind"]].module for g in self.guidance]
+
+
+def _named(kind: str, options: Mapping[str, Any]) -> str:
+    text = json.dumps(options, sort_keys=True)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def fit_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The resolved options that a discovery's IPC-free fit depends on; None where it has no fit."""
+    model = DISCOVERY[discovery["kind"]].fit
+    return None if model is None else {key: discovery[key] for key in ("kind", *model.model_fields)}
+
+
+def fit_name(fit: Mapping[str, Any]) -> str:
+    """Where a fit is cached."""
+    return _named(fit["kind"], fit)
 
 
 def resolve_option(value: Any, key: str, ipc: int, prior: str, dataset: str) -> Any:
@@ -105,7 +164,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
-    composition = {"guidance": [], **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
+    composition = {"guidance": [], "options": {}, **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
 
     parts: list[tuple[str, str, type[Model]]] = []
     discovery = composition["discovery"]
@@ -123,8 +182,9 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
             raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base'})}")
     built: dict[str, list[dict[str, Any]]] = {"discovery": [], "guidance": [], "sampler": []}
     for role, kind, model in parts:
-        chosen = {key: value for key, value in spec.items() if key in model.model_fields}
+        chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
+    _check_tree(where, next(iter(built["discovery"]), {}), ipc)
     for guidance in built["guidance"]:
         steps = built["sampler"][0]["steps"]
         if guidance.get("t_stop", 0) > steps:
@@ -142,8 +202,19 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
         raise LimbeckError(f"{where}: neither generates nor discovers; set 'discovery' or 'generate: true'")
     if not composition["generate"] and composition["guidance"]:
         raise LimbeckError(f"{where}.guidance: keeps real images, so there is nothing to guide; set 'generate: true'")
+    if {"mode", "manifold"} <= set(composition["guidance"]):
+        raise LimbeckError(f"{where}.guidance: 'manifold' corrects its own mode guidance; leave 'mode' out")
     if composition["guidance"] and composition["discovery"] is None:
         raise LimbeckError(f"{where}.guidance: has no prototypes to guide towards; set 'discovery'")
+
+
+def _check_tree(where: str, discovery: dict[str, Any], ipc: int) -> None:
+    """What no tree of that depth can give, before it is grown."""
+    if "depth" not in discovery:
+        return
+    most = 2 ** discovery["depth"] if discovery["selection"] == "leaves" else 2 ** (discovery["depth"] + 1) - 1
+    if ipc > most:
+        raise LimbeckError(f"{where}.depth: a tree of depth {discovery['depth']} has at most {most} nodes to choose, IPC is {ipc}")
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -17,13 +17,16 @@ from limbeck import protocols
 from limbeck.config import RESERVED, Config, Dataset
 from limbeck.data.sources import Source, open_source, package_path, shard_classes
 from limbeck.errors import LimbeckError
-from limbeck.methods import DISCOVERY, FULL, METHODS, Method, first_line, resolve
+from limbeck.methods import DISCOVERY, FULL, METHODS, Method, first_line, fit_name, fit_options, resolve
 from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
 from limbeck.students.registry import STUDENTS
 
 EXTRACTOR = "teacher"
+# the page's map of a class: the plane of its latents' two first principal components
+MAP = "pca2"
+EMBEDDINGS: dict[str, dict[str, Any]] = {MAP: {"kind": "pca", "components": 2}}
 PAGE = Path(__file__).parent / "report/page.html.jinja"
 Wildcards = Mapping[str, Any]
 
@@ -161,6 +164,23 @@ class Plan:
                 return method.discovery
         raise LimbeckError(f"no method in the config has the discovery {discovery!r} at ipc {ipc}")
 
+    def fit_of(self, fit: str, ipc: int | None, dataset: str) -> dict[str, Any]:
+        """The options behind a fit's folder name; it is IPC-free, so any IPC of the run that has it will do."""
+        for name in (*self.config.methods, *METHODS):
+            for each in self.run.ipc if ipc is None else (ipc,):
+                found = self.method(name, each, dataset).fit
+                if found is not None and fit_name(found) == fit:
+                    return found
+        raise LimbeckError(f"no method in the config has the fit {fit!r}")
+
+    def tangents_method(self, tangents: str, ipc: int, dataset: str) -> Method:
+        """A method that has the tangents of this name."""
+        for name in (*self.config.methods, *METHODS):
+            method = self.method(name, ipc, dataset)
+            if method.tangents_name == tangents:
+                return method
+        raise LimbeckError(f"no method in the config has the tangents {tangents!r} at ipc {ipc}")
+
     # Paths.
 
     def images(self, dataset: str, split: str, view: str | None = None) -> list[str]:
@@ -178,13 +198,35 @@ class Plan:
             return f"{self.root}/{dataset}/none/{FULL}/ipcall/seed0"
         return f"{self.root}/{dataset}/{self.prior_of(method, ipc, dataset)}/{method}/ipc{ipc}/seed{seed}"
 
-    def prototypes(self, dataset: str, method: str, ipc: int, seed: int, shard: str) -> str:
+    def prototypes(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str:
         """The prototypes a method starts from."""
-        resolved = self.method(method, ipc, dataset)
-        vae, view = "none", self.dataset(dataset).view
-        if resolved.needs_prior:
-            vae, view = self.run.prior, self.config.priors[self.run.prior].view
-        return f"{self.root}/{dataset}/{view}/{vae}/prototypes/{resolved.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
+        folder = f"{self.root}/{dataset}/{self.dataset(dataset).view}/none"
+        if method.needs_prior:
+            folder = self.latent_folder(dataset)
+        return f"{folder}/prototypes/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
+
+    def latent_folder(self, dataset: str) -> str:
+        """Where everything lives that is computed in the latents of the run's prior."""
+        return f"{self.root}/{dataset}/{self.config.priors[self.run.prior].view}/{self.run.prior}"
+
+    def latents(self, dataset: str, shard: int | str) -> str:
+        """Latents of a shard's training images."""
+        return f"{self.latent_folder(dataset)}/latents/{shard}.zarr.zip"
+
+    def fit_path(self, w: Wildcards) -> str | None:
+        """The fit that a prototypes job starts from; None where its discovery has none."""
+        fit = fit_options(self.discovery_options(w["discovery"], int(w["ipc"]), w["dataset"]))
+        folder = f"{self.root}/{w['dataset']}/{w['view']}/{w['vae']}"
+        return None if fit is None else f"{folder}/fits/{fit_name(fit)}/{w['shard']}.zarr.zip"
+
+    def tangents(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
+        """The cached tangents of a method; None where it has none."""
+        folder = f"{self.root}/{dataset}/{self.run.prior}/tangents/{method.tangents_name}"
+        return f"{folder}/ipc{ipc}/seed{seed}/{shard}.zarr.zip" if method.tangents_name else None
+
+    def embedding(self, dataset: str, embedding: str) -> list[str]:
+        """All shards of an embedding of the latents."""
+        return [f"{self.latent_folder(dataset)}/embeddings/{embedding}/{shard}.zarr.zip" for shard in self.shards(dataset)]
 
     def rows(self) -> tuple[str, ...]:
         """Rows of the table in order: references first."""
@@ -260,6 +302,17 @@ class Plan:
         prior = self.config.priors[w["vae"]]
         return {"family": prior.family, "batch": prior.encode_batch}, [FAMILIES[prior.family][0]]
 
+    def _spec_reduce(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        return {"embedding": EMBEDDINGS[w["embedding"]]}, []
+
+    def _spec_fit(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        options = self.fit_of(w["fit"], None, w["dataset"])
+        return {"fit": options}, [DISCOVERY[options["kind"]].module]
+
+    def _spec_tangents(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
+        method = self.tangents_method(w["tangents"], int(w["ipc"]), w["dataset"])
+        return {"tangents": method.tangents, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
     def _spec_select(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
         ipc = int(w["ipc"])
         options = self.discovery_options(w["discovery"], ipc, w["dataset"])
@@ -276,6 +329,7 @@ class Plan:
         sampler = {**method.sampler, "cfg_scale": prior.cfg_scale if scale is None else scale}
         return {
             "guidance": list(method.guidance),
+            "tangents": method.tangents,
             "sampler": sampler,
             "family": prior.family,
             "channels": self.dataset(w["dataset"]).channels,

@@ -265,9 +265,10 @@ class Artifact:
         if len(names) != len(set(names)) or set(names) != keys:
             odd = sorted(set(names) ^ keys)[:3]
             raise self._broken(f"its entries are not what its metadata implies (e.g. {odd})")
-        lengths = {array.shape[0] for array in arrays.values()}
-        if len(lengths) > 1:
-            raise self._broken(f"its arrays have different lengths {sorted(lengths)}")
+        for axis in {self.schema.arrays[name].dims[0] for name in arrays}:
+            lengths = {array.shape[0] for name, array in arrays.items() if self.schema.arrays[name].dims[0] == axis}
+            if len(lengths) > 1:
+                raise self._broken(f"its arrays along {axis!r} have different lengths {sorted(lengths)}")
 
     def __contains__(self, name: str) -> bool:
         return name in self.group

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -38,6 +39,20 @@ def predict_noise(
     return combine(cond, uncond, scale, channels), None if variance is None else variance.chunk(2)[0]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """latents: (N, C, H, W). step_norms: |x_next - x_t|, x0_norms: |x0_hat| after guidance; both (N, steps)."""
+
+    latents: Tensor
+    step_norms: Tensor
+    x0_norms: Tensor
+
+
+def step_abars(scheduler: Any) -> list[float]:
+    """abar of every step of a scheduler with its timesteps set."""
+    return [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
+
+
 @torch.inference_mode()
 def sample(
     denoise: Denoiser,
@@ -50,7 +65,7 @@ def sample(
     cfg_channels: int | Literal["all"] = "all",
     guidance: Sequence[Guidance] = (),
     generators: StepGenerators | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> Sampled:
     """Denoise ``noise`` (N, C, H, W) to clean latents.
 
     Parameters
@@ -58,29 +73,27 @@ def sample(
     scheduler: diffusers' DDIMScheduler or DDPMScheduler with its timesteps set.
     labels: (N,) the prior's labels.
     generators: of each step's fresh noise; needed by DDPM, ignored by DDIM.
-
-    Returns
-    -------
-    latents (N, C, H, W) and step norms |x_next - x_t| (N, steps).
     """
     stochastic = "variance_type" in scheduler.config
     x = noise * scheduler.init_noise_sigma
     timesteps = [int(t) for t in scheduler.timesteps]
-    norms = torch.empty(len(x), len(timesteps))
-    for index, t in enumerate(timesteps):
+    abars = step_abars(scheduler)
+    norms, x0_norms = torch.empty(2, len(x), len(timesteps))
+    for index, (t, abar) in enumerate(zip(timesteps, abars, strict=True)):
         eps, variance = predict_noise(denoise, x, t, labels, null, cfg_scale, cfg_channels)
-        abar = float(scheduler.alphas_cumprod[t])
         sigma = _posterior_std(scheduler, t, variance) if stochastic else torch.zeros(())
         step = Step(index, len(timesteps), abar, float(sigma.mean()))
         x0_hat = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
-        shift = torch.zeros_like(x)
+        shift, guided = torch.zeros_like(x), x0_hat
         for guide in guidance:
             correction = guide(step, x, x0_hat)
             if correction is None:
                 continue
             if guide.hook == "posterior":
                 shift = shift + correction * sigma
-            elif guide.recompute_noise:
+                continue
+            guided = guided + correction
+            if guide.recompute_noise:
                 # the eps that belongs to x0_hat + correction at this x_t; exactly eps where the correction is 0
                 eps = eps - math.sqrt(abar / (1 - abar)) * correction
             else:
@@ -93,8 +106,9 @@ def sample(
         else:
             following = scheduler.step(eps, t, x).prev_sample + shift
         norms[:, index] = (following - x).flatten(1).norm(dim=1)
+        x0_norms[:, index] = guided.flatten(1).norm(dim=1)
         x = following
-    return x, norms
+    return Sampled(x, norms, x0_norms)
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:

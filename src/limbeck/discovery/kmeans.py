@@ -3,24 +3,21 @@
 import numpy as np
 from sklearn.cluster import KMeans
 
-from limbeck.discovery.base import Found, Options
+from limbeck.discovery.base import Found, Options, Pool
 from limbeck.seeds import stream
 
 
-def discover(latents: np.ndarray | None, n: int, ipc: int, options: Options, seed: int, class_id: int) -> Found:
+def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -> Found:
     """Clusters in descending size.
-
-    Parameters
-    ----------
-    latents: (N, D) float32 of one class.
 
     Raises
     ------
     ValueError: no latents, or fewer distinct points than ``ipc``.
     """
+    latents = pool.latents
     if latents is None:
         raise ValueError("k-means needs latents")
-    distinct = len(np.unique(latents, axis=0)) if ipc > 1 else n
+    distinct = len(np.unique(latents, axis=0)) if ipc > 1 else pool.n
     if distinct < ipc:
         raise ValueError(f"has only {distinct} distinct latents, fewer than IPC {ipc}")
     state = int(stream(seed, "select.kmeans", class_id).integers(2**31))

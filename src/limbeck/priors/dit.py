@@ -12,6 +12,7 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
 from limbeck.errors import LimbeckError
+from limbeck.priors import schedulers
 from limbeck.priors.files import class_table, match_classes
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # its advice about optional packages
@@ -98,11 +99,5 @@ class DitPrior:
         return out[:, :channels], (out[:, channels:] if out.shape[1] > channels else None)
 
     def scheduler(self, solver: str, steps: int) -> DDIMScheduler | DDPMScheduler:
-        if solver == "ddim":
-            scheduler = DDIMScheduler.from_config(self._scheduler_config, clip_sample=False)
-        else:
-            learned = self.transformer.out_channels == 2 * self.latent_shape[0]
-            variance = "learned_range" if learned else "fixed_small"
-            scheduler = DDPMScheduler.from_config(self._scheduler_config, clip_sample=False, variance_type=variance)
-        scheduler.set_timesteps(steps)
-        return scheduler
+        learned = self.transformer.out_channels == 2 * self.latent_shape[0]
+        return schedulers.build(self._scheduler_config, solver, steps, learned)

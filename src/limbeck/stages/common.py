@@ -28,6 +28,12 @@ def class_rows(labels: np.ndarray) -> Iterator[tuple[int, slice]]:
         yield int(label), slice(int(start), int(stop))
 
 
+def read_class(latents: Artifact, rows: slice) -> np.ndarray:
+    """A class's latents as float32 (N, D)."""
+    found = latents.read("latents", rows.start, rows.stop).astype(np.float32)
+    return found.reshape(len(found), -1)
+
+
 def read_all(paths: Sequence[Path | str], schema: Schema | None, *names: str) -> list[np.ndarray]:
     """The named arrays, concatenated over shards in class order."""
     parts: list[list[np.ndarray]] = []

@@ -1,33 +1,38 @@
 """sample: the distilled set of a method that generates, one shard of classes."""
 
+import time
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from limbeck.artifacts import DISTILLED, IMAGES, PROTOTYPES
-from limbeck.diffusion.sampling import sample
+from limbeck.artifacts import DISTILLED, IMAGES
+from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
+from limbeck.guidance.base import Guidance
 from limbeck.methods import GUIDANCE
+from limbeck.priors.base import Prior
 from limbeck.priors.files import PRIOR_FILES
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, torch_generator
 from limbeck.stages.common import Spec, params, progress
+from limbeck.stages.guided import Guided
 from limbeck.store import Artifact, create
 
 
-def run(spec: Spec, images: Path, prior: Path, prototypes: Path | None, distilled: Path) -> None:
-    """Write ``distilled``. Every image draws from its own streams; batches never span classes.
+def run(spec: Spec, images: Path, prior: Path, distilled: Path, **guided: Path | None) -> dict[str, float]:
+    """Write ``distilled``; returns the seconds of sampling per image. Every image draws from its own streams; batches never span classes.
 
-    ``images`` is read for its class names and range alone.
+    ``images`` is read for its class names and range alone. guided: the artifacts ``prototypes``, ``latents``, ``tangents``, where
+    the method's guidance needs them.
     """
     model = load_prior(spec["family"], prior.parent)
     with Artifact(images, IMAGES) as source:
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
-    targets = _targets(prototypes)
+    targets = Guided(spec, **guided)
     ipc, settings = spec["ipc"], spec["sampler"]
     n = (stop - first) * ipc
     probe = model.decode(torch.zeros(1, *model.latent_shape), spec["channels"])
@@ -36,9 +41,12 @@ def run(spec: Spec, images: Path, prior: Path, prototypes: Path | None, distille
         "labels": (n,),
         "latents": (n, *model.latent_shape),
         "step_norms": (n, settings["steps"]),
+        "x0_norms": (n, settings["steps"]),
+        **targets.trace_shapes(n),
     }
-    inputs = {"prototypes": prototypes} if prototypes else {}
+    inputs = {name: path for name, path in guided.items() if path}
     weights = {name: prior.parent / name for name in PRIOR_FILES if name.endswith(".safetensors")}
+    started = time.monotonic()
     with (
         create(distilled, DISTILLED, shapes, params(spec, "batch"), {**inputs, **weights}, **header) as out,
         progress("sample") as report,
@@ -46,31 +54,32 @@ def run(spec: Spec, images: Path, prior: Path, prototypes: Path | None, distille
         for label in range(first, stop):
             for start in range(0, ipc, settings["batch_size"]):
                 items = range(start, min(start + settings["batch_size"], ipc))
-                latents, norms = _batch(model, spec, targets, label, labels[label], items, (label - first) * ipc)
-                if not torch.isfinite(latents).all():
+                guidance = _guidance(spec, targets, label, items)
+                found = _batch(model, spec, guidance, label, labels[label], items)
+                if not torch.isfinite(found.latents).all():
                     raise LimbeckError(
                         f"class {header['classes'][label]!r}: the latents are not numbers after {settings['steps']} steps; "
                         "lower the guidance weight or cfg_scale"
                     )
-                out.append("latents", latents.numpy())
-                out.append("images", model.decode(latents, spec["channels"]))
-                out.append("step_norms", norms.numpy())
+                out.append("images", model.decode(found.latents, spec["channels"]))
+                for name in ("latents", "step_norms", "x0_norms"):
+                    out.append(name, getattr(found, name).numpy())
+                for name, values in targets.traces(guidance).items():
+                    out.append(name, values)
                 out.append("labels", np.full(len(items), label))
                 report((label - first) * ipc + items.stop, n)
+    return {"seconds_per_image": round((time.monotonic() - started) / n, 4)}
 
 
-def _targets(prototypes: Path | None) -> dict[str, torch.Tensor]:
-    if prototypes is None:
-        return {}
-    with Artifact(prototypes, PROTOTYPES) as found:
-        return {name: torch.from_numpy(found[name]) for name in ("centroids", "members")}
+def _guidance(spec: Spec, targets: Guided, label: int, items: range) -> list[Guidance]:
+    if not spec["guidance"]:
+        return []
+    batch = targets.batch(label, items)
+    return [import_module(GUIDANCE[g["kind"]].module).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
 
 
-def _batch(model, spec: Spec, targets: dict, label: int, prior_label: int, items: range, offset: int):  # type: ignore[no-untyped-def]
+def _batch(model: Prior, spec: Spec, guidance: list[Guidance], label: int, prior_label: int, items: range) -> Sampled:
     settings, seed = spec["sampler"], spec["seed"]
-    rows = slice(offset + items.start, offset + items.stop)
-    chosen = {name: target[rows] for name, target in targets.items()}
-    guidance = [import_module(GUIDANCE[g["kind"]].module).build(g, chosen, settings["solver"]) for g in spec["guidance"]]
     noise = torch.stack([normal(model.latent_shape, seed, "sample", label, item) for item in items])
     return sample(
         model.denoise,

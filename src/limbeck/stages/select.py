@@ -6,40 +6,56 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import PROTOTYPES
+from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
 from limbeck.methods import DISCOVERY
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, params, progress, read_class
+from limbeck.stages.fit import read_trees
 from limbeck.store import Artifact, create
 
 
-def run(spec: Spec, points: Path, prototypes: Path) -> None:
-    """Write ``prototypes`` from latents, or from images where the discovery needs none."""
-    options, ipc = spec["discovery"], spec["ipc"]
-    discover = import_module(DISCOVERY[options["kind"]].module).discover
-    rows: dict[str, list[np.ndarray]] = {"indices": [], "labels": [], "counts": [], "centroids": [], "members": []}
+def run(spec: Spec, points: Path, fit: Path | None, prototypes: Path) -> None:
+    """Write ``prototypes`` from latents (and the trees of ``fit``), or from images where the discovery needs none."""
+    ipc = spec["ipc"]
+    discover = import_module(DISCOVERY[spec["discovery"]["kind"]].module).discover
+    trees = read_trees(fit) if fit else {}
+    rows: dict[str, list[np.ndarray]] = {}
     with Artifact(points) as source, progress("select") as report:
         labels, names = source["labels"], source.attrs["classes"]
+        options = {**spec["discovery"], "classes": len(names)}
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         shape = source.shape("latents")[1:] if "latents" in source else None
         for done, (label, where) in enumerate(class_rows(labels), 1):
-            latents = None
-            if shape is not None:
-                latents = source.read("latents", where.start, where.stop).astype(np.float32).reshape(-1, int(np.prod(shape)))
-            n = where.stop - where.start
-            if n < ipc:
-                raise LimbeckError(f"class {names[label]!r} has {n} images, fewer than IPC {ipc}")
+            pool = Pool(where.stop - where.start, read_class(source, where) if shape else None, trees.get(label))
+            if pool.n < ipc:
+                raise LimbeckError(f"class {names[label]!r} has {pool.n} images, fewer than IPC {ipc}")
             try:
-                found = discover(latents, n, ipc, options, spec["seed"], label)
+                found = discover(pool, ipc, options, spec["seed"], label)
             except ValueError as error:
                 raise LimbeckError(f"class {names[label]!r}: {options['kind']} {error}") from None
-            rows["indices"].append(found.indices + where.start)
-            rows["labels"].append(np.full(ipc, label))
-            rows["counts"].append(found.counts)
-            if latents is not None and shape is not None:
-                rows["centroids"].append(np.asarray(found.centroids).reshape(-1, *shape))
-                rows["members"].append(latents[found.indices].reshape(-1, *shape))
+            for name, values in _arrays(found, pool, shape, where.start, label).items():
+                rows.setdefault(name, []).append(values)
             report(done, len(np.unique(labels)))
-    arrays = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
-    with create(prototypes, PROTOTYPES, {k: v.shape for k, v in arrays.items()}, params(spec), {"points": points}, **header) as out:
+    arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
+    inputs = {"points": points, **({"fit": fit} if fit else {})}
+    with create(prototypes, PROTOTYPES, {k: v.shape for k, v in arrays.items()}, params(spec), inputs, **header) as out:
         for name, array in arrays.items():
             out.append(name, array)
+
+
+def _arrays(found: Found, pool: Pool, shape: tuple[int, ...] | None, first: int, label: int) -> dict[str, np.ndarray]:
+    arrays = {"indices": found.indices + first, "labels": np.full(len(found.indices), label), "counts": found.counts}
+    if pool.latents is not None and shape is not None:
+        centroids, members = np.asarray(found.centroids), pool.latents[found.indices]
+        arrays |= {
+            "centroids": centroids.reshape(-1, *shape),
+            "members": members.reshape(-1, *shape),
+            "centroid_spread": _spread(pool.latents, centroids),
+            "member_spread": _spread(pool.latents, members),
+        }
+    return arrays if found.levels is None else {**arrays, "levels": found.levels}
+
+
+def _spread(latents: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+    """Median distance of the class's latents to each prototype."""
+    return np.array([np.median(np.sqrt(((latents - p) ** 2).sum(axis=1, dtype=np.float64))) for p in prototypes])

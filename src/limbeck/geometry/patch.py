@@ -1,0 +1,134 @@
+"""The neighbourhood of a prototype, noised to a step of the sampler, and the nearest of its points (ManifoldGD Eq. 5, supp. Sec. 6)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from limbeck.seeds import stream
+
+Options = dict
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The points around one prototype at every guided step.
+
+    centre: (D,) the prototype. rows: (P,) rows of the class's latents, nearest first; empty for a synthetic neighbourhood.
+    points: (P, D) float32: those latents, or directions of norm 1. counts, radii: (steps,) points in use and radius at each step.
+    name: (seed, class, item) of its random streams.
+    """
+
+    centre: np.ndarray
+    rows: np.ndarray
+    points: np.ndarray
+    counts: np.ndarray
+    radii: np.ndarray
+    name: tuple[int, int, int]
+
+    def clean(self, index: int) -> np.ndarray:
+        """N_s at a guided step: (P_t, D)."""
+        points = self.points[: self.counts[index]]
+        return points if len(self.rows) else self.centre + self.radii[index] * points
+
+    def noised(self, index: int, abar: float) -> np.ndarray:
+        """M_t = { sqrt(abar) z_k + sqrt(1 - abar) eps_k }: (P_t, D); Eq. 5 misses the first factor, supp. Sec. 6 has it."""
+        seed, label, item = self.name
+        clean = self.clean(index)
+        noise = stream(seed, "tangents", label, item, index).standard_normal(clean.shape, dtype=np.float32)
+        noise *= np.float32(math.sqrt(1 - abar))
+        noise += np.float32(math.sqrt(abar)) * clean
+        return noise
+
+    def at(self, index: int, abar: float, estimator: str) -> np.ndarray:
+        """The cloud whose covariance is taken: noised (``monte_carlo``), or clean (``expected``).
+
+        E[C_t] = abar Cov(z) + (1 - abar)(1 - 1/K) I for fixed neighbours, so the clean ones have its eigenvectors.
+        """
+        return self.clean(index) if estimator == "expected" else self.noised(index, abar)
+
+
+def nearest(cloud: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
+    """Rows of the ``k`` points of a cloud (P, D) nearest to a query (D,), nearest first; int64 (k,)."""
+    return faiss.knn(query[None], np.ascontiguousarray(cloud), k)[1][0]
+
+
+def local_rows(cloud: np.ndarray, x_t: np.ndarray, abar: float, k: int, estimator: str) -> np.ndarray:
+    """KNN(x_t; M_t, K_t). With ``expected`` the distance to sqrt(abar) z_k, of which the noised one's mean differs by a constant."""
+    query = x_t / np.float32(math.sqrt(abar)) if estimator == "expected" else x_t
+    return nearest(cloud, query, k)
+
+
+def neighbour_count(k: float, points: int, d: int) -> int:
+    """K_t: a count, or a fraction of the patch's points; at least d + 2, at most all points."""
+    wanted = k if isinstance(k, int) else math.ceil(k * points)
+    return min(points, max(wanted, d + 2))
+
+
+def real_patches(
+    latents: np.ndarray,
+    centres: np.ndarray,
+    options: Options,
+    factors: Sequence[float],
+    seed: int,
+    label: int,
+    items: Sequence[int],
+) -> list[Patch]:
+    """Neighbourhoods N_s = { z : |z - c_s| <= r } among a class's latents (N, D), one per prototype (B, D).
+
+    ``radius_unit: quantile`` reads r as the share of the class that lies inside, ``absolute`` as a distance in latent units. ``factors`` shrink it.
+
+    Raises
+    ------
+    ValueError: fewer than d + 2 points are left.
+    """
+    least = options["d"] + 2
+    if len(latents) < least:
+        raise ValueError(f"has {len(latents)} images, fewer than d + 2 = {least}: lower 'd'")
+    patches = []
+    for item, centre in zip(items, centres, strict=True):
+        distances = np.sqrt(((latents - centre) ** 2).sum(axis=1, dtype=np.float64))
+        order = np.argsort(distances, kind="stable")
+        sorted_distances = distances[order]
+        if options["radius_unit"] == "quantile":
+            wanted = [max(least, math.ceil(options["radius"] * f * len(latents))) for f in factors]
+            counts = np.minimum(wanted, len(latents))
+            radii = sorted_distances[counts - 1]
+        else:
+            radii = options["radius"] * np.asarray(factors)
+            counts = np.searchsorted(sorted_distances, radii, side="right")
+            if counts.min() < least:
+                step = int(counts.argmin())
+                raise ValueError(
+                    f"radius {options['radius']:g} leaves {counts[step]} of {len(latents)} latents around prototype {item} at guided step "
+                    f"{step} ({radii[step]:.3g}), fewer than d + 2 = {least}: raise 'radius' (distances there: median "
+                    f"{np.median(distances):.3g}, the {least} nearest within {sorted_distances[least - 1]:.3g})"
+                )
+        rows = order[: counts.max()]
+        patches.append(Patch(centre, rows, latents[rows], counts, radii.astype(np.float32), (seed, label, item)))
+    return patches
+
+
+def synthetic_patches(
+    latents: np.ndarray,
+    centres: np.ndarray,
+    options: Options,
+    factors: Sequence[float],
+    seed: int,
+    label: int,
+    items: Sequence[int],
+) -> list[Patch]:
+    """As released: random points on spheres around the prototypes, of the radius that ``radius`` means for the class's latents."""
+    patches = []
+    for item, centre in zip(items, centres, strict=True):
+        radius = options["radius"]
+        if options["radius_unit"] == "quantile":
+            radius = np.quantile(np.sqrt(((latents - centre) ** 2).sum(axis=1, dtype=np.float64)), radius)
+        points = stream(seed, "tangents.sphere", label, item).standard_normal((options["points"], len(centre)))
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+        counts = np.full(len(factors), options["points"])
+        radii = (radius * np.asarray(factors)).astype(np.float32)
+        patches.append(Patch(centre, np.empty(0, np.int64), points.astype(np.float32), counts, radii, (seed, label, item)))
+    return patches

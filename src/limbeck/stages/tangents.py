@@ -1,0 +1,122 @@
+"""tangents: the tangent space at every guided step of every image to distil, before any is sampled."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from limbeck.artifacts import LATENTS, PROTOTYPES, TANGENTS
+from limbeck.diffusion.sampling import step_abars
+from limbeck.errors import LimbeckError
+from limbeck.geometry.patch import Patch, neighbour_count, real_patches, synthetic_patches
+from limbeck.geometry.tangent import EXTRA, tangent
+from limbeck.guidance.manifold import factors, neighbours_of
+from limbeck.priors import schedulers
+from limbeck.seeds import normal
+from limbeck.stages.common import Spec, class_rows, params, progress, read_class
+from limbeck.store import Artifact, create
+
+
+def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: Path) -> None:
+    """Write ``tangents``: queries at sqrt(abar_t) c_s + sqrt(1 - abar_t) eps_s with each image's own initial noise."""
+    options, ipc = spec["tangents"], spec["ipc"]
+    abars = step_abars(schedulers.build(schedulers.load_config(scheduler), options["solver"], options["steps"]))
+    with Artifact(latents, LATENTS) as source, Artifact(prototypes, PROTOTYPES) as chosen, progress("tangents") as report:
+        labels, names = source["labels"], source.attrs["classes"]
+        centres = chosen["centroids" if options["target"] == "centroid" else "members"].reshape(len(chosen), -1)
+        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        shape = source.shape("latents")[1:]
+        parts: list[dict[str, np.ndarray]] = []
+        for done, (label, where) in enumerate(class_rows(labels), 1):
+            points = read_class(source, where)
+            patches = class_patches(options, points, centres[(done - 1) * ipc : done * ipc], spec["seed"], label, names[label])
+            _warn_if_all(options, patches, names[label])
+            noise = np.stack([normal(shape, spec["seed"], "sample", label, item).numpy().ravel() for item in range(ipc)])
+            part = at_anchors(patches, noise, abars, options)
+            if options["neighbourhood"] == "real":
+                part["patch"] = _padded([patch.rows + where.start for patch in patches])
+            part["labels"] = np.full(ipc, label)
+            parts.append(part)
+            report(done, len(np.unique(labels)))
+    arrays = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    inputs = {"latents": latents, "prototypes": prototypes, "scheduler": scheduler}
+    with create(tangents, TANGENTS, {k: v.shape for k, v in arrays.items()}, params(spec), inputs, **header) as out:
+        for name, array in arrays.items():
+            out.append(name, array)
+
+
+def class_patches(
+    options: Spec, latents: np.ndarray, centres: np.ndarray, seed: int, label: int, name: str, items: Sequence[int] | None = None
+) -> list[Patch]:
+    """The neighbourhoods of a class's prototypes; errors name the class."""
+    make = synthetic_patches if options["neighbourhood"] == "synthetic" else real_patches
+    try:
+        return make(
+            latents, centres, dict(options), factors(dict(options)), seed, label, range(len(centres)) if items is None else items
+        )
+    except ValueError as error:
+        raise LimbeckError(f"class {name!r}: {error}") from None
+
+
+def at_anchors(patches: Sequence[Patch], noise: np.ndarray, abars: Sequence[float], options: Spec) -> dict[str, np.ndarray]:
+    """Tangents of one class's images (B) at every guided step (T), as the arrays of the artifact.
+
+    noise: (B, D), each image's initial noise. abars: of every solver step.
+    """
+    d, steps = options["d"], options["t_stop"]
+    width = max(neighbour_count(options["k"], int(count), d) for patch in patches for count in patch.counts)
+    shape = (len(patches), steps)
+    out = {
+        "patch_counts": np.stack([patch.counts for patch in patches]),
+        "radii": np.stack([patch.radii for patch in patches]),
+        "neighbours": np.full((*shape, width), -1),
+        "coefficients": np.zeros((*shape, width, d), np.float32),
+        "spectrum": np.zeros((*shape, d + EXTRA), np.float32),
+        **{name: np.zeros(shape, np.float32) for name in ("variance", "residuals")},
+        **{name: np.zeros(shape, np.int32) for name in ("counts", "ranks", "iterations")},
+    }
+    for index in range(steps):
+        abar = abars[index]
+        clouds, ids = [], []
+        for patch, eps in zip(patches, noise, strict=True):
+            query = np.sqrt(abar) * patch.centre + np.sqrt(1 - abar) * eps
+            points, rows = neighbours_of(patch, query.astype(np.float32), index, abar, dict(options))
+            clouds.append(points)
+            ids.append(rows.numpy())
+        for size in {len(rows) for rows in ids}:  # equal sizes go as one batch
+            same = [i for i, rows in enumerate(ids) if len(rows) == size]
+            found = tangent(torch.stack([clouds[i] for i in same]), d, options["eigensolver"], tolerance=options["tolerance"])
+            out["neighbours"][same, index, :size] = np.stack([ids[i] for i in same])
+            out["coefficients"][same, index, :size] = found.coefficients.numpy()
+            out["counts"][same, index] = size
+            for name in ("spectrum", "variance", "ranks", "iterations", "residuals"):
+                out[name][same, index] = getattr(found, name).numpy()
+    return out
+
+
+def _warn_if_all(options: Spec, patches: Sequence[Patch], name: str) -> None:
+    most = max(int(patch.counts.max()) for patch in patches)
+    if options["k"] == 1.0 or (isinstance(options["k"], int) and options["k"] >= most):
+        print(
+            f"warning: class {name!r}: k {options['k']} does not bind, no neighbourhood has more than {most} points; "
+            "every step takes all of them",
+            file=sys.stderr,
+        )
+
+
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
+    out = np.full((len(rows), max(map(len, rows))), -1)
+    for line, values in zip(out, rows, strict=True):
+        line[: len(values)] = values
+    return out
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate; classes whose patches are smaller are padded: ids with -1, coefficients with 0."""
+    wide = [max(part.shape[axis] for part in parts) for axis in range(1, parts[0].ndim)]
+    fill = -1 if np.issubdtype(parts[0].dtype, np.integer) else 0
+    return np.concatenate(
+        [np.pad(p, [(0, 0), *((0, w - s) for s, w in zip(p.shape[1:], wide, strict=True))], constant_values=fill) for p in parts]
+    )
