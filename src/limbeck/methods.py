@@ -54,7 +54,8 @@ GUIDANCE: dict[str, Component] = {
     "manifold": Component("limbeck.guidance.manifold", ManifoldGuidance, needs_latents=True),
 }
 
-# generate: False keeps the discovered real images themselves. options: where the composition's defaults differ from the components'.
+# generate: False keeps the discovered real images themselves.
+# options: where the composition's defaults differ from its components'.
 METHODS: dict[str, dict[str, Any]] = {
     "random": {"discovery": "random", "generate": False},
     "subset": {"discovery": "subset", "generate": False},

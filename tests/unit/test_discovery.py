@@ -2,33 +2,36 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
 
-from limbeck.discovery import kmeans, random
+from limbeck.discovery import agglomerative, divisive, kmeans, random
+from limbeck.discovery.base import Pool
+from limbeck.discovery.tree import leaves, start_level
 
 OPTIONS = {"kind": "kmeans", "n_init": 3, "max_iter": 100}
 
 
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 3))
 def test_random_picks_distinct_rows_by_seed_and_class(ipc, seed, label):
-    found = random.discover(None, 30, ipc, {"kind": "random"}, seed, label)
+    found = random.discover(Pool(30), ipc, {"kind": "random"}, seed, label)
     assert len(set(found.indices.tolist())) == ipc
     assert found.indices.max() < 30
-    again = random.discover(None, 30, ipc, {"kind": "random"}, seed, label)
+    again = random.discover(Pool(30), ipc, {"kind": "random"}, seed, label)
     assert np.array_equal(found.indices, again.indices)
 
 
 def test_a_larger_ipc_extends_a_smaller_one_and_the_reference_draws_apart():
-    ten = random.discover(None, 500, 10, {"kind": "random"}, 0, 0).indices
-    fifty = random.discover(None, 500, 50, {"kind": "random"}, 0, 0).indices
+    ten = random.discover(Pool(500), 10, {"kind": "random"}, 0, 0).indices
+    fifty = random.discover(Pool(500), 50, {"kind": "random"}, 0, 0).indices
     assert np.array_equal(fifty[:10], ten)
-    assert not np.array_equal(random.discover(None, 500, 10, {"kind": "subset"}, 0, 0).indices, ten)
+    assert not np.array_equal(random.discover(Pool(500), 10, {"kind": "subset"}, 0, 0).indices, ten)
 
 
 @given(st.integers(1, 8), st.integers(8, 40), st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_kmeans_centroids_are_means_and_members_are_the_nearest(ipc, n, seed):
     latents = np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
-    found = kmeans.discover(latents, n, ipc, OPTIONS, seed, 0)
+    found = kmeans.discover(Pool(n, latents), ipc, OPTIONS, seed, 0)
     assert found.counts.sum() == n
     assert (np.diff(found.counts) <= 0).all()
     assert len(set(found.indices.tolist())) == ipc
@@ -44,10 +47,163 @@ def test_kmeans_finds_separated_blobs():
     rng = np.random.default_rng(0)
     centres = np.eye(4) * 50
     latents = np.concatenate([c + rng.normal(size=(20, 4)) for c in centres]).astype(np.float32)
-    found = kmeans.discover(latents, 80, 4, OPTIONS, 0, 0)
+    found = kmeans.discover(Pool(80, latents), 4, OPTIONS, 0, 0)
     assert sorted((found.indices // 20).tolist()) == [0, 1, 2, 3]
 
 
 def test_too_few_distinct_points_is_an_error():
     with pytest.raises(ValueError, match="only 2 distinct"):
-        kmeans.discover(np.repeat(np.eye(2, dtype=np.float32), 5, axis=0), 10, 3, OPTIONS, 0, 0)
+        kmeans.discover(Pool(10, np.repeat(np.eye(2, dtype=np.float32), 5, axis=0)), 3, OPTIONS, 0, 0)
+
+
+# Trees.
+
+
+def points(n=60, seed=0, dims=6):
+    return np.random.default_rng(seed).normal(size=(n, dims)).astype(np.float32)
+
+
+def options(kind="divisive", **changes):
+    base = {"kind": kind, "selection": "levelwise", "s_start": 3, "classes": 10, "depth": 5, "n_init": 2, "linkage": "ward"}
+    return {**base, **changes}
+
+
+def pool(latents, **changes):
+    opts = options(**changes)
+    module = agglomerative if opts["kind"] == "agglomerative" else divisive
+    return Pool(len(latents), latents, module.fit(latents, opts, 0)), opts
+
+
+def sse(x):
+    return ((x - x.mean(0)) ** 2).sum()
+
+
+@given(st.integers(1, 70), st.integers(0, 500), st.sampled_from(["divisive", "agglomerative"]), st.integers(0, 6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_tree_is_a_tree(n, seed, kind, depth, duplicates):
+    latents = points(n, seed)
+    if duplicates:
+        latents[: n // 2] = latents[0]
+    found, _ = pool(latents, kind=kind, depth=depth)
+    tree = found.tree
+    assert sorted(tree.order.tolist()) == list(range(n))
+    assert (tree.start[0], tree.stop[0], tree.parent[0], tree.depth[0]) == (0, n, -1, 0)
+    for node in range(1, len(tree.start)):
+        parent = tree.parent[node]
+        assert tree.start[parent] <= tree.start[node] < tree.stop[node] <= tree.stop[parent]
+        assert tree.depth[node] == tree.depth[parent] + 1
+        assert tree.split[node] == -1 or tree.split[node] > tree.split[parent]
+    inner = np.flatnonzero(tree.split >= 0)
+    assert sorted(tree.split[inner].tolist()) == list(range(len(inner)))
+    for node in inner:  # two children that share out its points
+        children = np.flatnonzero(tree.parent == node)
+        assert len(children) == 2
+        assert (tree.stop - tree.start)[children].sum() == tree.stop[node] - tree.start[node]
+    for node in np.flatnonzero(tree.split < 0):
+        equal = len(np.unique(latents[tree.points(node)], axis=0)) == 1
+        assert equal or (kind == "divisive" and tree.depth[node] == depth)
+
+
+def test_divisive_splits_the_leaf_of_largest_sse_each_time():
+    latents = points(80)
+    tree = pool(latents, depth=4)[0].tree
+    for count in range(1, int((tree.split >= 0).sum()) + 1):
+        frontier = leaves(tree, count)
+        assert len(frontier) == count
+        next_node = int(np.flatnonzero(tree.split == count - 1)[0])
+        open_leaves = [node for node in frontier if tree.split[node] >= 0]
+        assert next_node in open_leaves
+        assert sse(latents[tree.points(next_node)]) == pytest.approx(
+            max(sse(latents[tree.points(i)]) for i in open_leaves), rel=1e-6
+        )
+
+
+def test_a_bisection_is_a_minimum_of_two_means():
+    latents = points(40)
+    tree = pool(latents, depth=1)[0].tree
+    means = [latents[tree.points(node)].mean(0) for node in (1, 2)]
+    closest = np.argmin([((latents - m) ** 2).sum(1) for m in means], axis=0)
+    assert set(np.flatnonzero(closest == 0).tolist()) == set(tree.points(1).tolist())
+
+
+@given(st.integers(2, 40), st.integers(0, 500), st.sampled_from(["ward", "average", "complete", "single"]), st.data())
+@settings(max_examples=40, deadline=None)
+def test_agglomerative_leaves_are_scipys_flat_clusters(n, seed, method, data):
+    latents = points(n, seed)
+    ipc = data.draw(st.integers(1, n))
+    tree = pool(latents, kind="agglomerative", linkage=method)[0].tree
+    ours = {frozenset(tree.points(node).tolist()) for node in leaves(tree, ipc)}
+    labels = fcluster(linkage(latents.astype(np.float64), method), ipc, "maxclust")
+    assert ours == {frozenset(np.flatnonzero(labels == c).tolist()) for c in np.unique(labels)}
+
+
+@given(st.integers(1, 40), st.integers(0, 6), st.integers(0, 100), st.sampled_from(["divisive", "agglomerative"]))
+@settings(max_examples=40, deadline=None)
+def test_levelwise_takes_one_node_per_level_and_round(ipc, s_start, seed, kind):
+    latents = points(60, 1)
+    given_pool, opts = pool(latents, kind=kind, depth=6, s_start=s_start)
+    found = (divisive if kind == "divisive" else agglomerative).discover(given_pool, ipc, opts, seed, 0)
+    assert len(set(found.indices.tolist())) == ipc  # a real image is used once
+    deepest = int(given_pool.tree.depth.max())
+    sizes = [int((given_pool.tree.depth == d).sum()) for d in range(deepest + 1)]
+    expected, top = [], min(s_start, deepest)
+    while top <= deepest:
+        for level in range(top, -1, -1):
+            if sizes[level]:
+                sizes[level] -= 1
+                expected.append(level)
+        top += 1
+    # up to the first node whose images are all taken, which the rounds pass over
+    same = next((i for i, (a, b) in enumerate(zip(found.levels, expected, strict=False)) if a != b), min(ipc, len(expected)))
+    assert same >= min(ipc, s_start + 1, deepest + 1)
+    again = (divisive if kind == "divisive" else agglomerative).discover(given_pool, ipc, opts, seed, 0)
+    assert np.array_equal(found.indices, again.indices)
+
+
+def test_prototypes_are_means_and_nearest_free_members():
+    latents = points(50)
+    given_pool, opts = pool(latents, depth=4, s_start=2)
+    found = divisive.discover(given_pool, 9, opts, 0, 0)
+    used = set()
+    nodes = {
+        (int(d), int(b - a), latents[given_pool.tree.points(i)].mean(0, dtype=np.float64).astype(np.float32).tobytes()): i
+        for i, (d, a, b) in enumerate(zip(given_pool.tree.depth, given_pool.tree.start, given_pool.tree.stop, strict=True))
+    }
+    for row, count, centroid, level in zip(found.indices, found.counts, found.centroids, found.levels, strict=True):
+        members = given_pool.tree.points(nodes[int(level), int(count), centroid.tobytes()])
+        free = [m for m in members if m not in used]
+        assert row == free[int(((latents[free] - centroid) ** 2).sum(1).argmin())]
+        used.add(int(row))
+
+
+def test_s_start_changes_the_prototypes_and_the_seed_does_too():
+    latents = points(200)
+    given_pool, _ = pool(latents, depth=6)
+    chosen = {s: divisive.discover(given_pool, 10, options(depth=6, s_start=s), 0, 0) for s in (0, 2, 4, 6)}
+    assert [chosen[s].levels[0] for s in (0, 2, 4, 6)] == [0, 2, 4, 6]
+    assert len({tuple(sorted(f.indices.tolist())) for f in chosen.values()}) == 4
+    other = divisive.discover(given_pool, 10, options(depth=6, s_start=4), 1, 0)
+    assert not np.array_equal(other.indices, chosen[4].indices)
+
+
+def test_leaves_only_is_bisecting_k_means_with_ipc_clusters():
+    latents = points(100)
+    given_pool, opts = pool(latents, selection="leaves")
+    found = divisive.discover(given_pool, 12, opts, 0, 0)
+    assert found.counts.sum() == 100
+    assert (np.diff(found.counts) <= 0).all()
+
+
+def test_an_ipc_above_the_trees_nodes_is_an_error():
+    given_pool, opts = pool(points(50), depth=2)
+    with pytest.raises(ValueError, match=r"a tree with 7 usable of 7 nodes, fewer than IPC 8: raise 'depth'"):
+        divisive.discover(given_pool, 8, opts, 0, 0)
+    given_pool, opts = pool(points(50), depth=2, selection="leaves")
+    with pytest.raises(ValueError, match="fewer than IPC 5"):
+        divisive.discover(given_pool, 5, opts, 0, 0)
+
+
+def test_the_default_start_follows_the_number_of_classes():
+    assert [start_level(None, c, 8) for c in (2, 10, 99, 100, 1000)] == [6, 6, 6, 1, 1]
+    assert start_level(None, 10, 3) == 3
+    assert start_level(2, 10, 8) == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from limbeck.config import DitTraining
 from limbeck.diffusion.sampling import combine, sample
-from limbeck.guidance.base import Step
+from limbeck.guidance.base import Step, Targets
 from limbeck.guidance.mode import ModeGuidance, build
 from limbeck.priors.dit import DitPrior, save
 from limbeck.priors.training import build_dit
@@ -65,7 +65,7 @@ def test_ddim_with_mode_guidance_is_the_equation_written_out():
             x0 = x0 - 0.3 * (x0 - 0.5)
             eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
         x = b.sqrt() * x0 + (1 - b).sqrt() * eps
-    assert torch.allclose(run(guidance=[mode()])[0].double(), x, atol=2e-5)
+    assert torch.allclose(run(guidance=[mode()]).latents.double(), x, atol=2e-5)
 
 
 def test_keeping_the_noise_moves_x0_alone():
@@ -112,7 +112,7 @@ def test_ddpm_guidance_shifts_the_posterior_mean_by_sigma():
 @pytest.mark.parametrize(("kind", "hook"), [(DDIMScheduler, "combined"), (DDPMScheduler, "posterior")])
 @pytest.mark.parametrize("guide", [{"weight": 0.0}, {"t_stop": 0}])
 def test_no_weight_or_no_steps_is_unguided_bit_for_bit(kind, hook, guide):
-    assert torch.equal(run(kind)[0], run(kind, guidance=[mode(hook=hook, **guide)])[0])
+    assert torch.equal(run(kind).latents, run(kind, guidance=[mode(hook=hook, **guide)]).latents)
 
 
 @given(st.floats(0, 1), st.integers(0, 9))
@@ -127,10 +127,12 @@ def test_guidance_pulls_towards_its_target_only_while_active(weight, index):
 
 
 def test_build_chooses_target_and_hook():
-    targets = {"centroids": torch.zeros(1), "members": torch.ones(1)}
-    options = {"target": "member", "weight": 0.1, "t_stop": 3, "noise": "keep"}
+    targets = Targets(torch.zeros(1), torch.ones(1), torch.full((1,), 2.0), torch.full((1,), 3.0))
+    options = {"target": "member", "weight": 0.1, "t_stop": 3, "noise": "keep", "kernel": "imq", "bandwidth": None}
     made = build(options, targets, "ddpm")
-    assert made.target is targets["members"]
+    assert made.target is targets.members
+    assert made.bandwidth is targets.member_spread
+    assert build({**options, "bandwidth": 0.5}, targets, "ddpm").bandwidth.tolist() == [0.5]
     assert (made.hook, made.recompute_noise) == ("posterior", False)
     assert build({**options, "target": "centroid"}, targets, "ddim").hook == "combined"
 
@@ -168,8 +170,8 @@ def test_unguided_sampling_equals_diffusers_own_pipeline(tiny_prior, tmp_path):
         [2, 5], guidance_scale=2.0, num_inference_steps=5, generator=torch.Generator().manual_seed(3), output_type="np"
     ).images
     noise = torch.randn(2, *prior.latent_shape, generator=torch.Generator().manual_seed(3))
-    latents, _ = sample(prior.denoise, prior.scheduler("ddim", 5), noise, torch.tensor([2, 5]), null=prior.null, cfg_scale=2.0)
-    ours = prior.decode(latents, 1).astype(float)
+    found = sample(prior.denoise, prior.scheduler("ddim", 5), noise, torch.tensor([2, 5]), null=prior.null, cfg_scale=2.0)
+    ours = prior.decode(found.latents, 1).astype(float)
     assert np.abs(ours - images.reshape(ours.shape) * 255).max() <= 1
 
 
@@ -180,7 +182,7 @@ def test_learned_variance_goes_through_ddpm():
 
     sched = scheduler(DDPMScheduler, variance_type="learned_range")
     generators = lambda step: [torch.Generator().manual_seed(step * 10 + i) for i in range(3)]  # noqa: E731
-    out, norms = sample(
+    found = sample(
         with_variance,
         sched,
         torch.randn(SHAPE),
@@ -190,6 +192,14 @@ def test_learned_variance_goes_through_ddpm():
         guidance=[mode(hook="posterior")],
         generators=generators,
     )
-    assert torch.isfinite(out).all()
-    assert norms.shape == (3, 10)
-    assert math.isfinite(norms.sum())
+    assert torch.isfinite(found.latents).all()
+    assert found.step_norms.shape == found.x0_norms.shape == (3, 10)
+    assert math.isfinite(found.step_norms.sum())
+
+
+def test_norms_follow_the_trajectory_to_its_end():
+    """The last DDIM step lands on x0_hat, so both norms end where the latents do."""
+    found = run(guidance=[mode()])
+    assert torch.allclose(found.x0_norms[:, -1], found.latents.flatten(1).norm(dim=1), rtol=1e-5)
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    assert (found.step_norms.sum(1) >= (found.latents - noise).flatten(1).norm(dim=1) - 1e-4).all()

@@ -74,8 +74,8 @@ def draw(prior: DitPrior, scale: float, per_class: int) -> tuple[np.ndarray, np.
     for label in range(10):
         noise = torch.stack([normal(prior.latent_shape, 0, "card", label, i) for i in range(per_class)])
         labels = torch.full((per_class,), label)
-        latents, _ = sample(prior.denoise, prior.scheduler("ddim", 50), noise, labels, null=prior.null, cfg_scale=scale)
-        images.append(prior.decode(latents, 1))
+        found = sample(prior.denoise, prior.scheduler("ddim", 50), noise, labels, null=prior.null, cfg_scale=scale)
+        images.append(prior.decode(found.latents, 1))
     return np.concatenate(images), np.repeat(np.arange(10), per_class)
 
 

@@ -34,7 +34,8 @@ def fit(latents: np.ndarray, options: Options, class_id: int) -> Tree:
         split[node], splits = splits, splits + 1
         for a, b in ((start[node], middle), (middle, stop[node])):
             heapq.heappush(queue, (-_sse(latents[order[a:b]]), len(start)))
-            start.append(a), stop.append(b), parent.append(node), depth.append(depth[node] + 1), split.append(-1)
+            for column, value in ((start, a), (stop, b), (parent, node), (depth, depth[node] + 1), (split, -1)):
+                column.append(value)
     return Tree(order, *(np.array(column, np.int64) for column in (start, stop, parent, depth, split)))
 
 

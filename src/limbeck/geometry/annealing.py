@@ -25,6 +25,6 @@ def decay(schedule: Schedule, steps: int, warmup: int, last: float) -> list[floa
 
 def released(schedule: Schedule, steps: int, warmup: int, first: float) -> list[float]:
     """As in the authors' code: from ``first`` to 1 during the warm-up, then 1."""
-    if schedule == "none":
+    if schedule == "none" or not warmup:
         return [1.0] * steps
-    return [interpolate(schedule, min(1.0, i / max(1, warmup)), first, 1.0) for i in range(steps)]
+    return [interpolate(schedule, min(1.0, i / warmup), first, 1.0) for i in range(steps)]

@@ -1,4 +1,7 @@
-"""The neighbourhood of a prototype, noised to a step of the sampler, and the nearest of its points (ManifoldGD Eq. 5, supp. Sec. 6)."""
+"""The neighbourhood of a prototype, noised to a step of the sampler, and the nearest of its points.
+
+Source: ManifoldGD Eq. 5 and supplementary Sec. 6; reading in METHODS.md section 1.
+"""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +59,7 @@ def nearest(cloud: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
 
 
 def local_rows(cloud: np.ndarray, x_t: np.ndarray, abar: float, k: int, estimator: str) -> np.ndarray:
-    """KNN(x_t; M_t, K_t). With ``expected`` the distance to sqrt(abar) z_k, of which the noised one's mean differs by a constant."""
+    """KNN(x_t; M_t, K_t). ``expected`` takes distances to sqrt(abar) z_k; the noised ones' means differ from them by a constant."""
     query = x_t / np.float32(math.sqrt(abar)) if estimator == "expected" else x_t
     return nearest(cloud, query, k)
 
@@ -78,7 +81,8 @@ def real_patches(
 ) -> list[Patch]:
     """Neighbourhoods N_s = { z : |z - c_s| <= r } among a class's latents (N, D), one per prototype (B, D).
 
-    ``radius_unit: quantile`` reads r as the share of the class that lies inside, ``absolute`` as a distance in latent units. ``factors`` shrink it.
+    ``radius_unit: quantile`` reads r as the share of the class that lies inside, ``absolute`` as a distance in latent units;
+    ``factors`` shrink it, one per guided step.
 
     Raises
     ------
@@ -102,8 +106,8 @@ def real_patches(
             if counts.min() < least:
                 step = int(counts.argmin())
                 raise ValueError(
-                    f"radius {options['radius']:g} leaves {counts[step]} of {len(latents)} latents around prototype {item} at guided step "
-                    f"{step} ({radii[step]:.3g}), fewer than d + 2 = {least}: raise 'radius' (distances there: median "
+                    f"radius {options['radius']:g} leaves {counts[step]} of {len(latents)} latents around prototype {item} at "
+                    f"guided step {step} ({radii[step]:.3g}), fewer than d + 2 = {least}: raise 'radius' (distances there: median "
                     f"{np.median(distances):.3g}, the {least} nearest within {sorted_distances[least - 1]:.3g})"
                 )
         rows = order[: counts.max()]

@@ -1,7 +1,7 @@
 """Tangent spaces of point clouds by local principal components, never through a D x D matrix.
 
-Source: ManifoldGD Sec. 3.3 step 4 and supplementary Sec. 6; reading in METHODS.md section 1. The paper's ridge adds a multiple of the identity to
-the covariance, which moves no eigenvector, so there is none here.
+Source: ManifoldGD Sec. 3.3 step 4 and supplementary Sec. 6; reading in METHODS.md section 1. The paper's ridge adds a multiple of
+the identity to the covariance, which moves no eigenvector, so there is none here.
 """
 
 import math
@@ -59,12 +59,13 @@ def tangent(
 
 def _exact(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:  # noqa: ARG001
     x = points.double()
+    size = x.square().sum((1, 2)) / x.shape[1]
     x = x - x.mean(dim=1, keepdim=True)
     batch, k, dims = x.shape
     gram = (x @ x.mT if k <= dims else x.mT @ x) / k
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values.flip(-1), vectors.flip(-1)
-    spectrum, ranks = _spectrum(values, d, k, dims, torch.finfo(torch.float64).eps)
+    spectrum, ranks = _spectrum(values, size, d, max(k, dims), torch.finfo(torch.float64).eps)
     top = vectors[..., :d]
     if k > dims:  # u = Xᵀ a with a = X u / (K λ)
         top = x @ top / k
@@ -104,7 +105,8 @@ def _subspace(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:
             break
     else:
         basis[active] = v[~done]  # the Ritz vectors whose residual is reported
-    spectrum, ranks = _spectrum(values.double(), d, k, dims, torch.finfo(x.dtype).eps)
+    size = points.double().square().sum((1, 2)) / k
+    spectrum, ranks = _spectrum(values.double(), size, d, max(k, dims), torch.finfo(x.dtype).eps)
     scale = (k * spectrum[:, :d].clamp_min(torch.finfo(torch.float64).tiny)).sqrt()[:, None, : min(d, width)]
     variance = x.square().sum((1, 2)) / k
     return (
@@ -117,9 +119,12 @@ def _subspace(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:
     )
 
 
-def _spectrum(values: Tensor, d: int, k: int, dims: int, eps: float) -> tuple[Tensor, Tensor]:
-    """The d + EXTRA largest eigenvalues, padded and cut off at the rank, and min(d, rank)."""
-    floor = values[:, :1].clamp_min(0) * eps * max(k, dims)
+def _spectrum(values: Tensor, size: Tensor, d: int, order: int, eps: float) -> tuple[Tensor, Tensor]:
+    """The d + EXTRA largest eigenvalues, padded and cut off at the rank, and min(d, rank).
+
+    size: (B,) mean of |x|² before centring, whose rounding is no variance. order: of the larger matrix.
+    """
+    floor = torch.maximum(values[:, 0] * eps, size * eps**2)[:, None] * order
     kept = torch.where(values > floor, values, 0.0)[:, : d + EXTRA]
     spectrum = torch.nn.functional.pad(kept, (0, d + EXTRA - kept.shape[1]))
     return spectrum, (spectrum[:, :d] > 0).sum(-1, dtype=torch.int32)

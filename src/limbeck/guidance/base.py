@@ -45,8 +45,8 @@ Tangents = Callable[[Step, Tensor], tuple[Tensor, Tensor]]
 class Targets:
     """What the images of one batch are guided by.
 
-    centroids, members: (N, C, H, W) prototypes. centroid_spread, member_spread: (N,) median distance of the class's latents to them.
-    tangents: for manifold guidance.
+    centroids, members: (N, C, H, W) prototypes. centroid_spread, member_spread: (N,) median distance of the class's latents
+    to them. tangents: for manifold guidance.
     """
 
     centroids: Tensor

@@ -11,6 +11,7 @@ class Prior(Protocol):
     """A latent-diffusion prior. Latents are (N, C, H, W) float32 after scaling (and shift)."""
 
     latent_shape: tuple[int, int, int]
+    null: int  # the label of "no class"
 
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 (N, H, W, channels) to the posterior means."""

@@ -49,8 +49,8 @@ class Guided:
             patches = self._read_patches(label, items, rows, centres, points)
         if self.cached is None:
             return OnlineTangents(patches, dict(self.options))
-        arrays = (torch.from_numpy(self.cached.read(key, rows.start, rows.stop)) for key in ("neighbours", "coefficients"))
-        return CachedTangents(patches, *arrays, self.options["estimator"])
+        read = {key: torch.from_numpy(self.cached.read(key, rows.start, rows.stop)) for key in ("neighbours", "coefficients")}
+        return CachedTangents(patches, **read, estimator=self.options["estimator"])
 
     def _points(self, label: int) -> np.ndarray:
         """A class's latents; the last class is kept."""

@@ -22,7 +22,9 @@ from limbeck.store import Artifact, create
 
 
 def run(spec: Spec, images: Path, prior: Path, distilled: Path, **guided: Path | None) -> dict[str, float]:
-    """Write ``distilled``; returns the seconds of sampling per image. Every image draws from its own streams; batches never span classes.
+    """Write ``distilled``; returns the seconds of sampling per image.
+
+    Every image draws from its own streams; batches never span classes.
 
     ``images`` is read for its class names and range alone. guided: the artifacts ``prototypes``, ``latents``, ``tangents``, where
     the method's guidance needs them.
