@@ -7,18 +7,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import encode_memory, pinned_threads
+from benchmarks import encode_memory, manifold_cost, pinned_threads, tangent_kernel
 
 
 def main() -> None:
     """Run all, print the table, write results/benchmarks.json."""
     lines: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for module in (pinned_threads, encode_memory):
+        for module in (pinned_threads, encode_memory, tangent_kernel, manifold_cost):
             lines += module.run(Path(folder))
     table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of")
     for line in lines:
-        numbers = (f"{line['seconds']:.1f}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
+        numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
         table.add_row(str(line["benchmark"]), str(line["case"]), *numbers, str(line["of"]))
     Console(width=110).print(table)
     out = Path("results/benchmarks.json")

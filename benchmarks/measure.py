@@ -15,10 +15,10 @@ class Usage:
     peak_mb: float
 
 
-def together(*commands: list[str]) -> list[Usage]:
-    """Start all commands at once and wait for each; times count from the common start."""
+def together(*commands: list[str], module: str = "limbeck") -> list[Usage]:
+    """Start ``python -m module`` with each list of arguments at once and wait for all; times count from the common start."""
     started = time.monotonic()
-    running = [subprocess.Popen([sys.executable, "-m", "limbeck", *command], stderr=subprocess.DEVNULL) for command in commands]
+    running = [subprocess.Popen([sys.executable, "-m", module, *command], stderr=subprocess.DEVNULL) for command in commands]
     found = {}
     for _ in running:
         pid, status, usage = os.wait4(-1, 0)
@@ -30,6 +30,6 @@ def together(*commands: list[str]) -> list[Usage]:
     return [found[process.pid] for process in running]
 
 
-def alone(command: list[str]) -> Usage:
+def alone(command: list[str], module: str = "limbeck") -> Usage:
     """One command."""
-    return together(command)[0]
+    return together(command, module=module)[0]

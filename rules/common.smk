@@ -124,3 +124,7 @@ def report_images(w):
         if name != "full"
         for p in PLAN.distilled(w.dataset, name, int(w.ipc), min(seeds))
     ]
+
+
+def report_diagnostics(w):
+    return PLAN.report_inputs(w.dataset, int(w.ipc))

@@ -2,6 +2,7 @@ rule report:
     input:
         cells=report_cells,
         distilled=report_images,
+        diagnostics=report_diagnostics,
     output:
         csv=f"{R}/{{dataset}}/ipc{{ipc}}/summary.csv",
         md=f"{R}/{{dataset}}/ipc{{ipc}}/summary.md",

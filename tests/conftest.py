@@ -118,7 +118,12 @@ def make_workflow(folder: Path, prior: Path, **overlay: object) -> Workflow:
             "teacher": "smoke",
         },
         "priors": {"tiny": {"weights": str(prior), "view": "v32", "cfg_scale": 1.5}},
-        "methods": {"dit": {"base": "dit", "steps": 3}, "mgd": {"base": "mgd", "weight": 0.1, "steps": 3, "t_stop": 2}},
+        "methods": {
+            "dit": {"base": "dit", "steps": 3},
+            "mgd": {"base": "mgd", "weight": 0.1, "steps": 3, "t_stop": 2},
+            "manifoldgd": {"base": "manifoldgd", "steps": 3, "t_stop": 2},
+            "manifoldgd_expected": {"base": "manifoldgd", "estimator": "expected", "steps": 3, "t_stop": 2},
+        },
         "teachers": {"smoke": {"student": "convnet3-w32", "protocol": "smoke-teacher"}},
     }
     for key, value in overlay.items():

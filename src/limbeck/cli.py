@@ -150,8 +150,9 @@ def tangents(
     """Tangent spaces at every guided step of every image to distil."""
     from limbeck.stages.tangents import run
 
-    with _stage(spec, prov, {"latents": latents, "prototypes": prototypes}) as s:
-        run(s, latents, prototypes, scheduler, tangents)
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"latents": latents, "prototypes": prototypes}, measured) as s:
+        measured.update(run(s, latents, prototypes, scheduler, tangents))
 
 
 @app.command()

@@ -258,7 +258,6 @@ class Run(Model):
     references: tuple[Literal["full", "subset"], ...] = Field(
         ("full", "subset"), description="rows for the whole training set and for a size-matched random real subset"
     )
-    baseline: Name | None = Field(None, description="take paired differences against this row alone; null: every pair of rows")
     seeds: tuple[int, ...] | dict[int, tuple[int, ...]] = Field((0,), description="generation seeds, or a mapping by IPC")
     repeats: int = Field(2, ge=1, description="trainings per generation seed")
     protocol: Name = "tiny-hard"

@@ -54,6 +54,9 @@ GUIDANCE: dict[str, Component] = {
     "manifold": Component("limbeck.guidance.manifold", ManifoldGuidance, needs_latents=True),
 }
 
+# Loaded by the sample stage for methods that have tangents.
+PLANES = "limbeck.stages.planes"
+
 # generate: False keeps the discovered real images themselves.
 # options: where the composition's defaults differ from its components'.
 METHODS: dict[str, dict[str, Any]] = {
@@ -111,8 +114,8 @@ class Method:
         return _named("tangents", tangents) if tangents and tangents["query"] == "anchor" else None
 
     def modules(self) -> list[str]:
-        """The kernels' modules that generation runs (for the fingerprint)."""
-        return [GUIDANCE[g["kind"]].module for g in self.guidance]
+        """The modules that generation loads by name (for the fingerprint)."""
+        return [*(GUIDANCE[g["kind"]].module for g in self.guidance), *([PLANES] if self.tangents else [])]
 
 
 def _named(kind: str, options: Mapping[str, Any]) -> str:

@@ -386,6 +386,34 @@ class Plan:
             "protocol": self.run.protocol,
             "students": list(self.run.students),
             "extractor": EXTRACTOR,
+            **self._diagnostics(w["dataset"], ipc),
             # no Python source, so the fingerprint does not see it
             "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
         }, []
+
+    def _diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
+        """What the page's diagnostics read: the first seed's prototypes and tangents of every row, and the map under them."""
+        out: dict[str, Any] = {"embedding": [], "prototypes": {}, "targets": {}, "tangents": {}, "tangent_dims": {}}
+        seed, shards = self.seeds(ipc)[0], self.shards(dataset)
+        seen = set()
+        for name in self.rows():
+            method = None if name == FULL else self.method(name, ipc, dataset)
+            if method is None or method.discovery is None:
+                continue
+            target = method.guidance[0]["target"] if method.guidance else "member"
+            if (method.discovery_name, target) not in seen:  # rows that share their prototypes show them once
+                seen.add((method.discovery_name, target))
+                out["prototypes"][name] = [self.prototypes(dataset, method, ipc, seed, shard) for shard in shards]
+                out["targets"][name] = target
+            if method.tangents:
+                out["tangent_dims"][name] = method.tangents["d"]
+            if method.tangents_name:
+                out["tangents"][name] = [self.tangents(dataset, method, ipc, seed, shard) for shard in shards]
+            if method.needs_prior:
+                out["embedding"] = self.embedding(dataset, MAP)
+        return out if out["embedding"] else {**out, "prototypes": {}}
+
+    def report_inputs(self, dataset: str, ipc: int) -> list[str]:
+        """The artifacts behind the diagnostics that the report waits for."""
+        found = self._diagnostics(dataset, ipc)
+        return [*found["embedding"], *(path for paths in found["prototypes"].values() for path in paths)]

@@ -57,6 +57,18 @@ def test_ready_made_configs_validate(path):
         ({"run__protocol": "tiny"}, r"run\.protocol: unknown protocol 'tiny'; choose one of"),
         ({"run__students": ["resnet"]}, r"run\.students: unknown name 'resnet'"),
         ({"methods__mgd__weight": 2}, r"methods\.mgd\.weight: .*less than or equal to 1 \(got 2\)"),
+        ({"methods__manifoldgd__t_stop": 51}, r"methods\.manifoldgd\.t_stop: 51 is beyond the 50 steps"),
+        ({"methods__manifoldgd__k": 3}, r"methods\.manifoldgd: .*k 3 is fewer than d \+ 2 = 5 neighbours"),
+        ({"methods__manifoldgd__k": 0}, r"methods\.manifoldgd\.k.*"),
+        ({"methods__manifoldgd__lam_man": 1.5}, r"methods\.manifoldgd: .*lam_man 1\.5 removes more than the normal component"),
+        ({"methods__manifoldgd__radius": 2}, r"methods\.manifoldgd: .*radius 2 is no quantile"),
+        ({"methods__manifoldgd__s_start": 9}, r"methods\.manifoldgd: .*s_start 9 is beyond depth 8"),
+        (
+            {"methods__manifoldgd__depth": 2},
+            r"methods\.manifoldgd\.depth: a tree of depth 2 has at most 7 nodes to choose, IPC is 10",
+        ),
+        ({"methods__manifoldgd__guidance": ["mode", "manifold"]}, r"methods\.manifoldgd\.guidance: 'manifold' corrects its own"),
+        ({"methods__tangents": {"base": "mgd"}}, r"methods\.tangents: the name is reserved"),
         ({"methods__mgd__t_stop": 51}, r"methods\.mgd\.t_stop: 51 is beyond the 50 steps"),
         ({"methods__mgd__base": "mgdd"}, r"methods\.mgd\.base: unknown base 'mgdd'"),
         ({"methods__random__guidance": ["mode"]}, r"methods\.random\.guidance: keeps real images"),
@@ -109,3 +121,26 @@ def test_the_conda_environment_has_the_lock_files_pins():
     pins = {line.split("==")[0].lower(): line for line in (ROOT / "constraints.txt").read_text().split()}
     wanted = yaml.safe_load((ROOT / "envs/cpu.yaml").read_text())["dependencies"][-1]["pip"]
     assert [pins[line.split("==")[0].lower()] for line in wanted] == wanted
+
+
+def test_tangents_are_named_by_what_they_depend_on_alone():
+    variants = {
+        "a": {},
+        "b": {"lam_man": 0.5},
+        "c": {"kernel": "imq", "correction": "pull"},
+        "d": {"d": 4},
+        "e": {"solver": "ddpm"},
+        "f": {"s_start": 2},
+        "g": {"query": "online"},
+        "h": {"correction": "none"},
+        "i": {"t_stop": 0},
+    }
+    config = Config(methods={name: {"base": "manifoldgd", **change} for name, change in variants.items()})
+    found = {name: resolve(config, name, 10, "p", "d") for name in variants}
+    assert found["a"].tangents_name == found["b"].tangents_name == found["c"].tangents_name
+    assert len({found[name].tangents_name for name in "adef"}) == 4
+    assert found["g"].tangents_name is None
+    assert found["g"].tangents is not None
+    assert found["h"].tangents is found["i"].tangents is None
+    assert found["a"].fit == found["f"].fit == {"kind": "divisive", "depth": 8, "n_init": 3}
+    assert found["a"].guidance[0]["target"] == "member"  # the composition's own default

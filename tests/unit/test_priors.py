@@ -48,8 +48,8 @@ def test_the_packaged_dit_generates_the_class_it_is_asked_for():
     means = np.stack([images[labels == c].mean(0) for c in range(10)]).reshape(10, -1)
     wanted = torch.arange(10).repeat_interleave(3)
     noise = torch.randn(30, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
-    latents, _ = sample(prior.denoise, prior.scheduler("ddim", 20), noise, wanted, null=prior.null, cfg_scale=1.5)
-    pixels = prior.decode(latents, 1).reshape(30, -1).astype(float)
+    found = sample(prior.denoise, prior.scheduler("ddim", 20), noise, wanted, null=prior.null, cfg_scale=1.5)
+    pixels = prior.decode(found.latents, 1).reshape(30, -1).astype(float)
     guess = ((pixels[:, None] - means) ** 2).sum(-1).argmin(1)
     assert (guess == wanted.numpy()).mean() > 0.5
 

@@ -60,5 +60,12 @@ def test_the_real_package_keeps_methods_apart():
     plain = provenance.closure(["limbeck.stages.sample"])
     assert ("limbeck.guidance.mode", "ModeGuidance") in mode
     assert ("limbeck.guidance.mode", "ModeGuidance") not in plain
+    assert not any(module.startswith("limbeck.geometry") for module, _ in mode)
+    manifold = provenance.closure(["limbeck.stages.sample", "limbeck.guidance.manifold", "limbeck.stages.planes"])
+    assert ("limbeck.geometry.tangent", "lift") in manifold
+    tangents = provenance.closure(["limbeck.stages.tangents"])
+    # the cached tangents do not depend on what is projected onto them
+    assert ("limbeck.geometry.tangent", "tangent") in tangents
+    assert ("limbeck.guidance.manifold", "project") not in tangents
     assert ("limbeck.diffusion.sampling", "sample") in plain
     assert not any(module == "limbeck.students.training" for module, _ in plain)

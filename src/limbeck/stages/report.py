@@ -14,6 +14,7 @@ from limbeck.report.grid import method_strip, save_grid
 from limbeck.report.statistics import summarise
 from limbeck.report.table import Row, cells, differences, differences_markdown, headings, label, percent, to_csv, to_markdown
 from limbeck.stages.common import Spec, classes_of, read_all
+from limbeck.stages.diagnostics import gather
 from limbeck.store import read_json, replacing, write_text
 
 REFERENCES = ("full", "subset")
@@ -50,6 +51,7 @@ def run(spec: Spec, grid_images: Sequence[Path], folder: Path) -> None:
         headings=headings(students),
         differences=pairs,
         classes=classes,
+        diagnostics=gather(spec, {row.name: row.summary[students[0]].mean for row in rows}),
         grid=base64.b64encode((folder / "grid.png").read_bytes()).decode(),
         rows=[
             {

@@ -1,6 +1,7 @@
 """tangents: the tangent space at every guided step of every image to distil, before any is sampled."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,12 @@ from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.store import Artifact, create
 
 
-def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: Path) -> None:
-    """Write ``tangents``: queries at sqrt(abar_t) c_s + sqrt(1 - abar_t) eps_s with each image's own initial noise."""
+def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: Path) -> dict[str, float]:
+    """Write ``tangents``; returns the seconds per image.
+
+    Queries are at sqrt(abar_t) c_s + sqrt(1 - abar_t) eps_s with each image's own initial noise.
+    """
+    started = time.monotonic()
     options, ipc = spec["tangents"], spec["ipc"]
     abars = step_abars(schedulers.build(schedulers.load_config(scheduler), options["solver"], options["steps"]))
     with Artifact(latents, LATENTS) as source, Artifact(prototypes, PROTOTYPES) as chosen, progress("tangents") as report:
@@ -45,6 +50,7 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
     with create(tangents, TANGENTS, {k: v.shape for k, v in arrays.items()}, params(spec), inputs, **header) as out:
         for name, array in arrays.items():
             out.append(name, array)
+    return {"seconds_per_image": round((time.monotonic() - started) / len(arrays["labels"]), 4)}
 
 
 def class_patches(

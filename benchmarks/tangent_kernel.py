@@ -1,0 +1,66 @@
+"""The tangent kernel at a real latent's size against the released code's dense D x D eigendecomposition, on one thread each."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import alone
+
+D, K, DIM, SAMPLES, BATCH = 4096, 300, 3, 100, 10
+# a few directions far above the rest, and pure noise, where only the exact solver has an easy time
+CASES = {"gap": 10.0, "flat": 0.0}
+
+
+def clouds(count: int, gap: float, seed: int) -> np.ndarray:
+    """(count, K, D) float32."""
+    rng = np.random.default_rng(seed)
+    axes = rng.standard_normal((DIM, D), dtype=np.float32) / np.sqrt(D, dtype=np.float32)
+    noise = rng.standard_normal((count, K, D), dtype=np.float32)
+    return noise + gap * np.sqrt(D / K, dtype=np.float32) * rng.standard_normal((count, K, DIM), dtype=np.float32) @ axes
+
+
+def work(what: str, case: str) -> dict[str, float]:
+    """Seconds per sample of one way; the clouds come in batches of one class's images, as in the stage."""
+    import torch
+
+    from limbeck.geometry.tangent import tangent
+
+    torch.set_num_threads(1)
+    spent, iterations, residual, done = 0.0, 0.0, 0.0, 0
+    for start in range(0, 1 if what == "dense" else SAMPLES, BATCH):
+        points = torch.from_numpy(clouds(1 if what == "dense" else BATCH, CASES[case], start))
+        if start == 0 and what != "dense":
+            tangent(points[:1, :20, :50], DIM, what)  # type: ignore[arg-type]  # first calls load the linear algebra
+        begun = time.perf_counter()
+        if what == "dense":
+            centred = points[0] - points[0].mean(0)
+            torch.linalg.eigh(centred.T @ centred / K)
+        else:
+            found = tangent(points, DIM, what)  # type: ignore[arg-type]
+            iterations, residual = float(found.iterations.float().mean()), float(found.residuals.max())
+        spent += time.perf_counter() - begun
+        done += len(points)
+    return {"seconds": spent / done, "iterations": iterations, "residual": residual}
+
+
+def run(folder: Path) -> list[dict[str, object]]:
+    """Seconds per sample; ratios are speed-ups over the dense way."""
+    found = {}
+    for what, case in (("dense", "gap"), *((solver, case) for case in CASES for solver in ("exact", "subspace"))):
+        out = folder / f"{what}-{case}.json"
+        used = alone([what, case, str(out)], module="benchmarks.tangent_kernel")
+        found[what, case] = (json.loads(out.read_text()), used.peak_mb)
+    dense = found["dense", "gap"][0]["seconds"]
+    lines: list[dict[str, object]] = []
+    for (what, case), (result, peak) in found.items():
+        detail = f", {result['iterations']:.0f} iterations, residual {result['residual']:.0e}" if what == "subspace" else ""
+        line = {"benchmark": "tangent", "case": f"{what}, {case} spectrum{detail}", "seconds": result["seconds"], "peak_mb": peak}
+        lines.append({**line, "ratio": dense / result["seconds"], "of": "times faster than dense 4096 x 4096"})
+    return lines
+
+
+if __name__ == "__main__":
+    Path(sys.argv[3]).write_text(json.dumps(work(sys.argv[1], sys.argv[2])))

@@ -1,0 +1,146 @@
+"""What the methods did on their way: prototypes over the feature cloud, trajectories, angles, cost. Arrays in, PNG bytes out."""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+
+MAP_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One class in the plane of its two first principal components: points (N, 2) and, by label, prototypes (IPC, 2)."""
+
+    name: str
+    points: np.ndarray
+    prototypes: Mapping[str, np.ndarray]
+
+
+def hull(points: np.ndarray) -> np.ndarray | None:
+    """Corners of the convex hull of (N, 2) points in order; None where it has no area."""
+    try:
+        found = ConvexHull(np.asarray(points, float))
+    except (QhullError, ValueError):  # fewer than three points, or all on a line
+        return None
+    return points[found.vertices]
+
+
+def hull_area(points: np.ndarray) -> float:
+    """Area of the convex hull; 0 where it has none."""
+    corners = hull(points)
+    if corners is None:
+        return 0.0
+    x, y = corners.astype(np.float64).T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def hull_ratio(prototypes: np.ndarray, cloud: np.ndarray) -> float:
+    """A_CH: the prototypes' hull area over the cloud's (ManifoldGD Fig. 6)."""
+    whole = hull_area(cloud)
+    return hull_area(prototypes) / whole if whole else 0.0
+
+
+def variance_of_norms(norms: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(steps,): variance over a class's images, mean over classes (ManifoldGD Fig. 12); nan with one image per class."""
+    classes = [norms[labels == c] for c in np.unique(labels)]
+    if min(map(len, classes)) < 2:
+        return np.full(norms.shape[1], np.nan)
+    return np.mean([c.var(axis=0, ddof=1) for c in classes], axis=0)
+
+
+def chance_share(d: int, dims: int) -> float:
+    """Root mean square share of a vector's norm inside a random d-dimensional subspace of ``dims`` dimensions."""
+    return math.sqrt(min(d, dims) / dims)
+
+
+def map_figure(clouds: Sequence[Cloud]) -> bytes:
+    """One line of panels per set of prototypes, one panel per class (the first MAP_CLASSES)."""
+    shown = list(clouds[:MAP_CLASSES])
+    labels = list(shown[0].prototypes)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(len(labels), len(shown), squeeze=False)
+        for line, label in zip(axes, labels, strict=True):
+            line[0].set_ylabel(label, fontsize=8)
+            for axis, cloud in zip(line, shown, strict=True):
+                axis.scatter(*cloud.points.T, s=1, c="0.75", linewidths=0, rasterized=True)
+                _outline(axis, cloud.points, "0.6")
+                _outline(axis, cloud.prototypes[label], "tab:red")
+                axis.scatter(*cloud.prototypes[label].T, s=9, c="tab:red", linewidths=0)
+                axis.set_xticks([])
+                axis.set_yticks([])
+        for axis, cloud in zip(axes[0], shown, strict=True):
+            axis.set_title(cloud.name, fontsize=8)
+
+    return _png(draw, 1.25 * len(shown) + 0.5, 1.2 * len(labels) + 0.4)
+
+
+def _outline(axis: Any, points: np.ndarray, colour: str) -> None:
+    corners = hull(points)
+    if corners is not None:
+        axis.plot(*np.vstack([corners, corners[:1]]).T, c=colour, lw=0.8)
+
+
+def trajectory_figure(norms: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> bytes:
+    """Mean |x0_hat| over the solver's steps, as a share of them, and its variance within classes."""
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        for name, values in norms.items():
+            along = np.arange(1, values.shape[1] + 1) / values.shape[1]
+            left.plot(along, values.mean(axis=0), lw=1.2, label=name)
+            spread = variance_of_norms(values, labels[name])
+            final = "" if np.isnan(spread[-1]) else f"{name} (v = {spread[-1]:.2f})"
+            right.plot(along, spread, lw=1.2, label=final or name)
+        left.set(xlabel="share of steps done", ylabel="|x0_hat|, mean")
+        right.set(xlabel="share of steps done", ylabel="variance of |x0_hat| within a class")
+        right.legend(fontsize=7)
+
+    return _png(draw, 10, 3.6)
+
+
+def angle_figure(shares: Mapping[str, np.ndarray], chance: Mapping[str, float]) -> bytes:
+    """Mean share of the mode guidance's norm inside the tangent space per guided step, and the angle between the two."""
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        for name, values in shares.items():
+            angles = np.degrees(np.arccos(np.clip(values, 0, 1)))
+            (line,) = left.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), lw=1.2, label=name)
+            right.plot(np.arange(1, values.shape[1] + 1), angles.mean(axis=0), lw=1.2, label=name)
+            left.axhline(chance[name], ls=":", lw=0.8, c=line.get_color())
+        left.set(xlabel="guided step", ylabel="share of |g_mode| in the tangent space", ylim=(0, 1))
+        right.set(xlabel="guided step", ylabel="angle to the tangent space, degrees", ylim=(0, 90))
+        right.legend(fontsize=7)
+
+    return _png(draw, 10, 3.4)
+
+
+def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, float]) -> bytes:
+    """Accuracy against seconds per image (ManifoldGD Fig. 11)."""
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        for name, value in seconds.items():
+            axis.scatter([value], [100 * accuracies[name]], s=18)
+            axis.annotate(name, (value, 100 * accuracies[name]), xytext=(4, 4), textcoords="offset points", fontsize=7)
+        axis.set(xlabel="seconds per image", ylabel="accuracy, %", xlim=(0, 1.25 * max(seconds.values())))
+
+    return _png(draw, 6, 3.6)
+
+
+def _png(draw: Callable[[Any], None], width: float, height: float) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
