@@ -117,14 +117,8 @@ def report_cells(w):
 
 def report_images(w):
     """The first seed's distilled shards of every row that has any."""
-    cells = PLAN.cells(w.dataset, int(w.ipc))
-    return [
-        p
-        for name, seeds in cells.items()
-        if name != "full"
-        for p in PLAN.distilled(w.dataset, name, int(w.ipc), min(seeds))
-    ]
+    return PLAN.report_inputs(w.dataset, int(w.ipc))["distilled"]
 
 
 def report_diagnostics(w):
-    return PLAN.report_inputs(w.dataset, int(w.ipc))
+    return PLAN.report_inputs(w.dataset, int(w.ipc))["behind"]

@@ -22,5 +22,4 @@ rule report:
         spec=spec("report"),
         folder=subpath(output.csv, parent=True),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} report --spec {params.spec:q} --distilled '{input.distilled}' --folder {params.folder}"
-        " --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} report --spec {params.spec:q} --folder {params.folder} --prov {output.prov}"

@@ -279,12 +279,12 @@ def train(*, spec: SpecOption, prov: ProvOption, distilled: Paths, test: Paths, 
 
 
 @app.command()
-def report(*, spec: SpecOption, prov: ProvOption, distilled: Paths, folder: Path = typer.Option()) -> None:
+def report(*, spec: SpecOption, prov: ProvOption, folder: Path = typer.Option()) -> None:
     """The table, the page and the image grid."""
     from limbeck.stages.report import run
 
-    with _stage(spec, prov, {"distilled": _paths(distilled)}) as s:
-        run(s, _paths(distilled), folder)
+    with _stage(spec, prov, {}) as s:
+        run(s, folder)
 
 
 @app.command()

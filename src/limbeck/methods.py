@@ -8,10 +8,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from limbeck import components
 from limbeck.config import (
     AgglomerativeDiscovery,
     AgglomerativeFit,
@@ -30,32 +31,25 @@ from limbeck.errors import LimbeckError
 
 
 @dataclass(frozen=True)
-class Component:
-    """A building block: its kernel's module (imported only by the job that runs it) and its options.
+class Discovery:
+    """Options of a discovery; its kernel is named in ``limbeck.components``.
 
-    fit: those of its options that an IPC-free, cached fit depends on; the module then has ``fit`` beside ``discover``.
+    fit: those of its options that an IPC-free, cached fit depends on, where it has one.
     """
 
-    module: str
     options: type[Model]
     needs_latents: bool = False
     fit: type[Model] | None = None
 
 
-DISCOVERY: dict[str, Component] = {
-    "random": Component("limbeck.discovery.random", RandomDiscovery),
-    "subset": Component("limbeck.discovery.random", RandomDiscovery),
-    "kmeans": Component("limbeck.discovery.kmeans", KMeansDiscovery, needs_latents=True),
-    "divisive": Component("limbeck.discovery.divisive", DivisiveDiscovery, needs_latents=True, fit=DivisiveFit),
-    "agglomerative": Component("limbeck.discovery.agglomerative", AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
+DISCOVERY: dict[str, Discovery] = {
+    "random": Discovery(RandomDiscovery),
+    "subset": Discovery(RandomDiscovery),
+    "kmeans": Discovery(KMeansDiscovery, needs_latents=True),
+    "divisive": Discovery(DivisiveDiscovery, needs_latents=True, fit=DivisiveFit),
+    "agglomerative": Discovery(AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
 }
-GUIDANCE: dict[str, Component] = {
-    "mode": Component("limbeck.guidance.mode", ModeGuidance),
-    "manifold": Component("limbeck.guidance.manifold", ManifoldGuidance, needs_latents=True),
-}
-
-# Loaded by the sample stage for methods that have tangents.
-PLANES = "limbeck.stages.planes"
+GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance}
 
 # generate: False keeps the discovered real images themselves.
 # options: where the composition's defaults differ from its components'.
@@ -69,6 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
+T = TypeVar("T")
 COMPOSITION = ("discovery", "guidance", "generate")
 
 
@@ -115,7 +110,7 @@ class Method:
 
     def modules(self) -> list[str]:
         """The modules that generation loads by name (for the fingerprint)."""
-        return [*(GUIDANCE[g["kind"]].module for g in self.guidance), *([PLANES] if self.tangents else [])]
+        return [*(components.GUIDANCE[g["kind"]] for g in self.guidance), *([components.PLANES] if self.tangents else [])]
 
 
 def _named(kind: str, options: Mapping[str, Any]) -> str:
@@ -144,7 +139,7 @@ def resolve_option(value: Any, key: str, ipc: int, prior: str, dataset: str) -> 
     raise LimbeckError(f"{key}: no value for ipc {ipc}, dataset {dataset} or prior {prior}; it has {sorted(map(str, value))}")
 
 
-def _choose(table: Mapping[str, Component], kind: Any, key: str) -> Component:
+def _choose(table: Mapping[str, T], kind: Any, key: str) -> T:
     if kind not in table:
         raise LimbeckError(f"{key}: unknown component {kind!r}; choose one of {sorted(table)}")
     return table[kind]
@@ -175,7 +170,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     if discovery is not None:
         parts.append(("discovery", discovery, _choose(DISCOVERY, discovery, f"{where}.discovery").options))
     for kind in composition["guidance"]:
-        parts.append(("guidance", kind, _choose(GUIDANCE, kind, f"{where}.guidance").options))
+        parts.append(("guidance", kind, _choose(GUIDANCE, kind, f"{where}.guidance")))
     if composition["generate"]:
         parts.append(("sampler", "sampler", Sampler))
     _check_composition(where, composition)
@@ -188,11 +183,11 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
-    _check_tree(where, next(iter(built["discovery"]), {}), ipc)
     for guidance in built["guidance"]:
         steps = built["sampler"][0]["steps"]
         if guidance.get("t_stop", 0) > steps:
             raise LimbeckError(f"{where}.t_stop: {guidance['t_stop']} is beyond the {steps} steps")
+        _check_annealing(where, guidance)
     return Method(
         name=name,
         discovery=next(iter(built["discovery"]), None),
@@ -212,13 +207,25 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
         raise LimbeckError(f"{where}.guidance: has no prototypes to guide towards; set 'discovery'")
 
 
-def _check_tree(where: str, discovery: dict[str, Any], ipc: int) -> None:
+def _check_annealing(where: str, guidance: dict[str, Any]) -> None:
+    """A warm-up that lasts as long as the guidance would leave the radius as it is, whatever ``anneal`` says."""
+    annealed = guidance.get("anneal", "none") != "none" and guidance["neighbourhood"] == "real" and guidance["correction"] != "none"
+    if annealed and guidance["t_stop"] > 1 and guidance["warmup"] >= guidance["t_stop"] - 1:
+        raise LimbeckError(
+            f"{where}.warmup: {guidance['warmup']} of {guidance['t_stop']} guided steps leave none to anneal; lower it, or set "
+            "anneal: none"
+        )
+
+
+def check_ipc(method: Method, ipc: int) -> None:
     """What no tree of that depth can give, before it is grown."""
+    discovery = method.discovery or {}
     if "depth" not in discovery:
         return
     most = 2 ** discovery["depth"] if discovery["selection"] == "leaves" else 2 ** (discovery["depth"] + 1) - 1
     if ipc > most:
-        raise LimbeckError(f"{where}.depth: a tree of depth {discovery['depth']} has at most {most} nodes to choose, IPC is {ipc}")
+        where = f"methods.{method.name}.depth"
+        raise LimbeckError(f"{where}: a tree of depth {discovery['depth']} has at most {most} nodes to choose, IPC is {ipc}")
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

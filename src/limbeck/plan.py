@@ -4,20 +4,21 @@ A *spec* is the one ``params:`` string of a rule: sorted JSON of the config slic
 fingerprint of the sources that stage can reach with that method. Snakemake reruns a job when the string changes.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck import protocols
+from limbeck import components, protocols
 from limbeck.config import RESERVED, Config, Dataset
 from limbeck.data.sources import Source, open_source, package_path, shard_classes
 from limbeck.errors import LimbeckError
-from limbeck.methods import DISCOVERY, FULL, METHODS, Method, first_line, fit_name, fit_options, resolve
+from limbeck.methods import FULL, METHODS, Method, check_ipc, first_line, fit_name, fit_options, resolve
 from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
@@ -86,6 +87,7 @@ class Plan:
         for ipc in self.run.ipc:
             for name in (*self.run.methods, *(r for r in self.run.references if r != FULL)):
                 method = self.method(name, ipc, dataset)
+                check_ipc(method, ipc)
                 if method.discovery is not None and counts.min() < ipc:
                     short = self.source(dataset).classes[int(counts.argmin())]
                     raise LimbeckError(
@@ -156,27 +158,31 @@ class Plan:
             return "none"
         return self.run.prior if self.method(method, ipc, dataset).needs_prior else "none"
 
+    def _methods(self, ipc: int, dataset: str) -> Iterator[Method]:
+        """Every method that can be resolved here, those of the run first: a target outside the run may ask for the others'."""
+        for name in dict.fromkeys((*self.rows(), *self.config.methods, *METHODS)):
+            if name != FULL:
+                with contextlib.suppress(LimbeckError):
+                    yield self.method(name, ipc, dataset)
+
     def discovery_options(self, discovery: str, ipc: int, dataset: str) -> dict[str, Any]:
         """The options behind a prototypes folder's name."""
-        for name in (*self.config.methods, *METHODS):
-            method = self.method(name, ipc, dataset)
+        for method in self._methods(ipc, dataset):
             if method.discovery is not None and method.discovery_name == discovery:
                 return method.discovery
         raise LimbeckError(f"no method in the config has the discovery {discovery!r} at ipc {ipc}")
 
-    def fit_of(self, fit: str, ipc: int | None, dataset: str) -> dict[str, Any]:
+    def fit_of(self, fit: str, dataset: str) -> dict[str, Any]:
         """The options behind a fit's folder name; it is IPC-free, so any IPC of the run that has it will do."""
-        for name in (*self.config.methods, *METHODS):
-            for each in self.run.ipc if ipc is None else (ipc,):
-                found = self.method(name, each, dataset).fit
-                if found is not None and fit_name(found) == fit:
-                    return found
+        for ipc in self.run.ipc:
+            for method in self._methods(ipc, dataset):
+                if method.fit is not None and fit_name(method.fit) == fit:
+                    return method.fit
         raise LimbeckError(f"no method in the config has the fit {fit!r}")
 
     def tangents_method(self, tangents: str, ipc: int, dataset: str) -> Method:
         """A method that has the tangents of this name."""
-        for name in (*self.config.methods, *METHODS):
-            method = self.method(name, ipc, dataset)
+        for method in self._methods(ipc, dataset):
             if method.tangents_name == tangents:
                 return method
         raise LimbeckError(f"no method in the config has the tangents {tangents!r} at ipc {ipc}")
@@ -306,8 +312,8 @@ class Plan:
         return {"embedding": EMBEDDINGS[w["embedding"]]}, []
 
     def _spec_fit(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        options = self.fit_of(w["fit"], None, w["dataset"])
-        return {"fit": options}, [DISCOVERY[options["kind"]].module]
+        options = self.fit_of(w["fit"], w["dataset"])
+        return {"fit": options}, [components.FIT[options["kind"]]]
 
     def _spec_tangents(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
         method = self.tangents_method(w["tangents"], int(w["ipc"]), w["dataset"])
@@ -316,7 +322,7 @@ class Plan:
     def _spec_select(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
         ipc = int(w["ipc"])
         options = self.discovery_options(w["discovery"], ipc, w["dataset"])
-        return {"discovery": options, "ipc": ipc, "seed": int(w["seed"])}, [DISCOVERY[options["kind"]].module]
+        return {"discovery": options, "ipc": ipc, "seed": int(w["seed"])}, [components.DISCOVERY[options["kind"]]]
 
     def _spec_pick(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
         return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
@@ -383,6 +389,7 @@ class Plan:
             "order": list(self.rows()),
             "rows": rows,
             "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in self.cells(w["dataset"], ipc).items()},
+            "first_seed": self.first_seed(ipc),
             "protocol": self.run.protocol,
             "students": list(self.run.students),
             "extractor": EXTRACTOR,
@@ -391,29 +398,35 @@ class Plan:
             "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
         }, []
 
+    def first_seed(self, ipc: int) -> int:
+        """The seed whose images and diagnostics the page shows."""
+        return min(self.seeds(ipc))
+
     def _diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
-        """What the page's diagnostics read: the first seed's prototypes and tangents of every row, and the map under them."""
-        out: dict[str, Any] = {"embedding": [], "prototypes": {}, "targets": {}, "tangents": {}, "tangent_dims": {}}
-        seed, shards = self.seeds(ipc)[0], self.shards(dataset)
+        """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
+        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims")
+        out: dict[str, Any] = {name: {} for name in names} | {"embedding": []}
+        seed, shards = self.first_seed(ipc), self.shards(dataset)
         seen = set()
-        for name in self.rows():
-            method = None if name == FULL else self.method(name, ipc, dataset)
-            if method is None or method.discovery is None:
-                continue
-            target = method.guidance[0]["target"] if method.guidance else "member"
-            if (method.discovery_name, target) not in seen:  # rows that share their prototypes show them once
-                seen.add((method.discovery_name, target))
-                out["prototypes"][name] = [self.prototypes(dataset, method, ipc, seed, shard) for shard in shards]
-                out["targets"][name] = target
+        for name in (row for row in self.rows() if row != FULL):
+            method = self.method(name, ipc, dataset)
+            out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
+            if method.needs_prior:
+                out["embedding"] = self.embedding(dataset, MAP)
             if method.tangents:
                 out["tangent_dims"][name] = method.tangents["d"]
             if method.tangents_name:
                 out["tangents"][name] = [self.tangents(dataset, method, ipc, seed, shard) for shard in shards]
-            if method.needs_prior:
-                out["embedding"] = self.embedding(dataset, MAP)
+            target = method.guidance[0]["target"] if method.guidance else "member"
+            if method.discovery is not None and (method.discovery_name, target) not in seen:
+                seen.add((method.discovery_name, target))  # rows that share their prototypes show them once
+                out["prototypes"][name] = [self.prototypes(dataset, method, ipc, seed, shard) for shard in shards]
+                out["targets"][name] = target
         return out if out["embedding"] else {**out, "prototypes": {}}
 
-    def report_inputs(self, dataset: str, ipc: int) -> list[str]:
-        """The artifacts behind the diagnostics that the report waits for."""
+    def report_inputs(self, dataset: str, ipc: int) -> dict[str, list[str]]:
+        """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""
         found = self._diagnostics(dataset, ipc)
-        return [*found["embedding"], *(path for paths in found["prototypes"].values() for path in paths)]
+        shown = [path for paths in found["distilled"].values() for path in paths]
+        behind = [*found["embedding"], *(path for paths in found["prototypes"].values() for path in paths)]
+        return {"distilled": shown, "behind": behind}

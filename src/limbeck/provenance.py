@@ -138,7 +138,7 @@ def fingerprint(*modules: str) -> str:
 
 
 def record(seconds: float, source: str, inputs: Mapping[str, str | list[str]]) -> dict[str, Any]:
-    """What changes without changing the content: written beside an artifact, read by people only."""
+    """What changes without changing the content: written beside an artifact, an input of no rule."""
     return {
         "source": source,
         "package": version(PACKAGE),

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from limbeck.discovery import agglomerative, divisive, kmeans, random
+from limbeck.discovery import agglomerative, divisive, kmeans, random, tree
 from limbeck.discovery.base import Pool
 from limbeck.discovery.tree import leaves, start_level
 
@@ -85,45 +85,45 @@ def test_a_tree_is_a_tree(n, seed, kind, depth, duplicates):
     if duplicates:
         latents[: n // 2] = latents[0]
     found, _ = pool(latents, kind=kind, depth=depth)
-    tree = found.tree
-    assert sorted(tree.order.tolist()) == list(range(n))
-    assert (tree.start[0], tree.stop[0], tree.parent[0], tree.depth[0]) == (0, n, -1, 0)
-    for node in range(1, len(tree.start)):
-        parent = tree.parent[node]
-        assert tree.start[parent] <= tree.start[node] < tree.stop[node] <= tree.stop[parent]
-        assert tree.depth[node] == tree.depth[parent] + 1
-        assert tree.split[node] == -1 or tree.split[node] > tree.split[parent]
-    inner = np.flatnonzero(tree.split >= 0)
-    assert sorted(tree.split[inner].tolist()) == list(range(len(inner)))
+    grown = found.tree
+    assert sorted(grown.order.tolist()) == list(range(n))
+    assert (grown.start[0], grown.stop[0], grown.parent[0], grown.depth[0]) == (0, n, -1, 0)
+    for node in range(1, len(grown.start)):
+        parent = grown.parent[node]
+        assert grown.start[parent] <= grown.start[node] < grown.stop[node] <= grown.stop[parent]
+        assert grown.depth[node] == grown.depth[parent] + 1
+        assert grown.split[node] == -1 or grown.split[node] > grown.split[parent]
+    inner = np.flatnonzero(grown.split >= 0)
+    assert sorted(grown.split[inner].tolist()) == list(range(len(inner)))
     for node in inner:  # two children that share out its points
-        children = np.flatnonzero(tree.parent == node)
+        children = np.flatnonzero(grown.parent == node)
         assert len(children) == 2
-        assert (tree.stop - tree.start)[children].sum() == tree.stop[node] - tree.start[node]
-    for node in np.flatnonzero(tree.split < 0):
-        equal = len(np.unique(latents[tree.points(node)], axis=0)) == 1
-        assert equal or (kind == "divisive" and tree.depth[node] == depth)
+        assert (grown.stop - grown.start)[children].sum() == grown.stop[node] - grown.start[node]
+    for node in np.flatnonzero(grown.split < 0):
+        equal = len(np.unique(latents[grown.points(node)], axis=0)) == 1
+        assert equal or (kind == "divisive" and grown.depth[node] == depth)
 
 
 def test_divisive_splits_the_leaf_of_largest_sse_each_time():
     latents = points(80)
-    tree = pool(latents, depth=4)[0].tree
-    for count in range(1, int((tree.split >= 0).sum()) + 1):
-        frontier = leaves(tree, count)
+    grown = pool(latents, depth=4)[0].tree
+    for count in range(1, int((grown.split >= 0).sum()) + 1):
+        frontier = leaves(grown, count)
         assert len(frontier) == count
-        next_node = int(np.flatnonzero(tree.split == count - 1)[0])
-        open_leaves = [node for node in frontier if tree.split[node] >= 0]
+        next_node = int(np.flatnonzero(grown.split == count - 1)[0])
+        open_leaves = [node for node in frontier if grown.split[node] >= 0]
         assert next_node in open_leaves
-        assert sse(latents[tree.points(next_node)]) == pytest.approx(
-            max(sse(latents[tree.points(i)]) for i in open_leaves), rel=1e-6
+        assert sse(latents[grown.points(next_node)]) == pytest.approx(
+            max(sse(latents[grown.points(i)]) for i in open_leaves), rel=1e-6
         )
 
 
 def test_a_bisection_is_a_minimum_of_two_means():
     latents = points(40)
-    tree = pool(latents, depth=1)[0].tree
-    means = [latents[tree.points(node)].mean(0) for node in (1, 2)]
+    grown = pool(latents, depth=1)[0].tree
+    means = [latents[grown.points(node)].mean(0) for node in (1, 2)]
     closest = np.argmin([((latents - m) ** 2).sum(1) for m in means], axis=0)
-    assert set(np.flatnonzero(closest == 0).tolist()) == set(tree.points(1).tolist())
+    assert set(np.flatnonzero(closest == 0).tolist()) == set(grown.points(1).tolist())
 
 
 @given(st.integers(2, 40), st.integers(0, 500), st.sampled_from(["ward", "average", "complete", "single"]), st.data())
@@ -131,39 +131,64 @@ def test_a_bisection_is_a_minimum_of_two_means():
 def test_agglomerative_leaves_are_scipys_flat_clusters(n, seed, method, data):
     latents = points(n, seed)
     ipc = data.draw(st.integers(1, n))
-    tree = pool(latents, kind="agglomerative", linkage=method)[0].tree
-    ours = {frozenset(tree.points(node).tolist()) for node in leaves(tree, ipc)}
+    grown = pool(latents, kind="agglomerative", linkage=method)[0].tree
+    ours = {frozenset(grown.points(node).tolist()) for node in leaves(grown, ipc)}
     labels = fcluster(linkage(latents.astype(np.float64), method), ipc, "maxclust")
     assert ours == {frozenset(np.flatnonzero(labels == c).tolist()) for c in np.unique(labels)}
 
 
-@given(st.integers(1, 40), st.integers(0, 6), st.integers(0, 100), st.sampled_from(["divisive", "agglomerative"]))
-@settings(max_examples=40, deadline=None)
-def test_levelwise_takes_one_node_per_level_and_round(ipc, s_start, seed, kind):
-    latents = points(60, 1)
-    given_pool, opts = pool(latents, kind=kind, depth=6, s_start=s_start)
-    found = (divisive if kind == "divisive" else agglomerative).discover(given_pool, ipc, opts, seed, 0)
-    assert len(set(found.indices.tolist())) == ipc  # a real image is used once
-    deepest = int(given_pool.tree.depth.max())
-    sizes = [int((given_pool.tree.depth == d).sum()) for d in range(deepest + 1)]
-    expected, top = [], min(s_start, deepest)
-    while top <= deepest:
+def rounds(sizes, s_start, last, ipc):
+    """Levels that Alg. 1 takes nodes from when no image runs out: rounds from s_start, each one deeper than the last."""
+    sizes, taken = list(sizes), []
+    for top in range(s_start, last + 1):
         for level in range(top, -1, -1):
-            if sizes[level]:
+            if level < len(sizes) and sizes[level] and len(taken) < ipc:
                 sizes[level] -= 1
-                expected.append(level)
-        top += 1
-    # up to the first node whose images are all taken, which the rounds pass over
-    same = next((i for i, (a, b) in enumerate(zip(found.levels, expected, strict=False)) if a != b), min(ipc, len(expected)))
-    assert same >= min(ipc, s_start + 1, deepest + 1)
-    again = (divisive if kind == "divisive" else agglomerative).discover(given_pool, ipc, opts, seed, 0)
+                taken.append(level)
+    return taken
+
+
+@pytest.fixture(scope="module")
+def large():
+    return pool(points(2000, 1), depth=6)[0]
+
+
+@given(st.integers(1, 25), st.integers(0, 6), st.integers(0, 100))
+@settings(max_examples=40, deadline=None)
+def test_levelwise_goes_round_by_round_one_level_deeper_each_time(large, ipc, s_start, seed):
+    found = tree.discover(large, ipc, options(depth=6, s_start=s_start), seed, 0)
+    sizes = [int((large.tree.depth == d).sum()) for d in range(7)]
+    expected = rounds(sizes, s_start, 6, ipc)
+    assert found.levels[: len(expected)].tolist() == expected
+    assert len(set(found.indices.tolist())) == ipc  # a real image is used once
+    again = tree.discover(large, ipc, options(depth=6, s_start=s_start), seed, 0)
     assert np.array_equal(found.indices, again.indices)
+
+
+def test_the_rounds_go_to_the_asked_depth_where_the_tree_is_shallower():
+    given_pool, _ = pool(points(64, 3), depth=12)
+    deepest = int(given_pool.tree.depth.max())
+    assert 6 < deepest < 12
+    sizes = [int((given_pool.tree.depth == d).sum()) for d in range(deepest + 1)]
+    found = tree.discover(given_pool, 12, options(depth=12, s_start=deepest), 0, 0)
+    assert found.levels[0] == deepest
+    assert found.levels.tolist()[: deepest + 1] == rounds(sizes, deepest, 12, 12)[: deepest + 1]
+
+
+@given(st.integers(1, 40), st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_levelwise_in_a_dendrogram_uses_every_image_at_most_once(ipc, seed):
+    given_pool, opts = pool(points(60, 1), kind="agglomerative", s_start=4)
+    del opts["depth"]
+    found = tree.discover(given_pool, ipc, opts, seed, 0)
+    assert len(set(found.indices.tolist())) == ipc
+    assert found.levels[: min(ipc, 5)].tolist() == [4, 3, 2, 1, 0][: min(ipc, 5)]
 
 
 def test_prototypes_are_means_and_nearest_free_members():
     latents = points(50)
     given_pool, opts = pool(latents, depth=4, s_start=2)
-    found = divisive.discover(given_pool, 9, opts, 0, 0)
+    found = tree.discover(given_pool, 9, opts, 0, 0)
     used = set()
     nodes = {
         (int(d), int(b - a), latents[given_pool.tree.points(i)].mean(0, dtype=np.float64).astype(np.float32).tobytes()): i
@@ -179,17 +204,17 @@ def test_prototypes_are_means_and_nearest_free_members():
 def test_s_start_changes_the_prototypes_and_the_seed_does_too():
     latents = points(200)
     given_pool, _ = pool(latents, depth=6)
-    chosen = {s: divisive.discover(given_pool, 10, options(depth=6, s_start=s), 0, 0) for s in (0, 2, 4, 6)}
+    chosen = {s: tree.discover(given_pool, 10, options(depth=6, s_start=s), 0, 0) for s in (0, 2, 4, 6)}
     assert [chosen[s].levels[0] for s in (0, 2, 4, 6)] == [0, 2, 4, 6]
     assert len({tuple(sorted(f.indices.tolist())) for f in chosen.values()}) == 4
-    other = divisive.discover(given_pool, 10, options(depth=6, s_start=4), 1, 0)
+    other = tree.discover(given_pool, 10, options(depth=6, s_start=4), 1, 0)
     assert not np.array_equal(other.indices, chosen[4].indices)
 
 
 def test_leaves_only_is_bisecting_k_means_with_ipc_clusters():
     latents = points(100)
     given_pool, opts = pool(latents, selection="leaves")
-    found = divisive.discover(given_pool, 12, opts, 0, 0)
+    found = tree.discover(given_pool, 12, opts, 0, 0)
     assert found.counts.sum() == 100
     assert (np.diff(found.counts) <= 0).all()
 
@@ -197,10 +222,10 @@ def test_leaves_only_is_bisecting_k_means_with_ipc_clusters():
 def test_an_ipc_above_the_trees_nodes_is_an_error():
     given_pool, opts = pool(points(50), depth=2)
     with pytest.raises(ValueError, match=r"a tree with 7 usable of 7 nodes, fewer than IPC 8: raise 'depth'"):
-        divisive.discover(given_pool, 8, opts, 0, 0)
+        tree.discover(given_pool, 8, opts, 0, 0)
     given_pool, opts = pool(points(50), depth=2, selection="leaves")
     with pytest.raises(ValueError, match="fewer than IPC 5"):
-        divisive.discover(given_pool, 5, opts, 0, 0)
+        tree.discover(given_pool, 5, opts, 0, 0)
 
 
 def test_the_default_start_follows_the_number_of_classes():

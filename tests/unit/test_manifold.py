@@ -24,7 +24,7 @@ D = 64
 
 
 def options(**changes):
-    return Options(**{"t_stop": 4, "d": 3, "radius": 0.5, "target": "member", **changes}).model_dump()
+    return Options(**{"t_stop": 4, "warmup": 0, "d": 3, "radius": 0.5, "target": "member", **changes}).model_dump()
 
 
 def latents(n=60, seed=0):
@@ -278,7 +278,8 @@ def test_bases_are_orthonormal_and_the_arrays_say_what_they_hold():
         u, _ = cached(Step(index, 8, step_abars(scheduler())[index], 0.0), torch.zeros(3, *SHAPE))
         assert torch.allclose(u.mT @ u, torch.eye(3).expand(3, 3, 3), atol=1e-5)
     assert (arrays["counts"] == (arrays["neighbours"] >= 0).sum(-1)).all()
-    assert arrays["patch_counts"][0].tolist() == [30, 30, 30, 30]  # t_stop 4 is inside the warm-up
+    assert arrays["patch_counts"][0].tolist() == [math.ceil(30 * f) for f in factors(opts)]
+    assert arrays["counts"][0].tolist() == [15, 9, 6, 5]
     assert (arrays["ranks"] == 3).all()
     assert (arrays["spectrum"].sum(-1) <= arrays["variance"] * (1 + 1e-5)).all()
 

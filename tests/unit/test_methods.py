@@ -67,6 +67,7 @@ def test_ready_made_configs_validate(path):
             {"methods__manifoldgd__depth": 2},
             r"methods\.manifoldgd\.depth: a tree of depth 2 has at most 7 nodes to choose, IPC is 10",
         ),
+        ({"methods__manifoldgd__t_stop": 5}, r"methods\.manifoldgd\.warmup: 5 of 5 guided steps leave none to anneal"),
         ({"methods__manifoldgd__guidance": ["mode", "manifold"]}, r"methods\.manifoldgd\.guidance: 'manifold' corrects its own"),
         ({"methods__tangents": {"base": "mgd"}}, r"methods\.tangents: the name is reserved"),
         ({"methods__mgd__t_stop": 51}, r"methods\.mgd\.t_stop: 51 is beyond the 50 steps"),
@@ -144,3 +145,26 @@ def test_tangents_are_named_by_what_they_depend_on_alone():
     assert found["h"].tangents is found["i"].tangents is None
     assert found["a"].fit == found["f"].fit == {"kind": "divisive", "depth": 8, "n_init": 3}
     assert found["a"].guidance[0]["target"] == "member"  # the composition's own default
+
+
+def test_a_method_that_is_not_run_stops_no_other():
+    """Its tree could not give this IPC; nobody asks it to."""
+    made = plan(run__methods=["kmeans", "manifoldgd"], run__ipc=[50], methods__shallow={"base": "manifoldgd", "depth": 2})
+    method = made.method("manifoldgd", 50, "fashion-mini")
+    assert made.discovery_options(method.discovery_name, 50, "fashion-mini") == method.discovery
+    assert made.tangents_method(method.tangents_name, 50, "fashion-mini") == method
+    broken = plan(run__methods=["kmeans"], methods__broken={"base": "nothing"})
+    kmeans = broken.method("kmeans", 10, "fashion-mini")
+    assert broken.discovery_options(kmeans.discovery_name, 10, "fashion-mini") == kmeans.discovery
+
+
+def test_the_page_shows_one_first_seed_throughout():
+    made = plan(run__seeds=[10, 2])
+    spec = json.loads(made.spec("report", {"dataset": "fashion-mini", "ipc": "10"}))
+    assert spec["first_seed"] == 2
+    shown = [p for key in ("distilled", "prototypes", "tangents") for paths in spec[key].values() for p in paths]
+    assert len(shown) > 10
+    assert all("/seed2/" in path for path in shown)
+    inputs = made.report_inputs("fashion-mini", 10)
+    declared = {*inputs["distilled"], *inputs["behind"]}
+    assert {p for key in ("distilled", "prototypes") for paths in spec[key].values() for p in paths} <= declared

@@ -63,6 +63,12 @@ def test_the_real_package_keeps_methods_apart():
     assert not any(module.startswith("limbeck.geometry") for module, _ in mode)
     manifold = provenance.closure(["limbeck.stages.sample", "limbeck.guidance.manifold", "limbeck.stages.planes"])
     assert ("limbeck.geometry.tangent", "lift") in manifold
+    # what a method's options are called belongs to its own stages alone
+    for name in ("ManifoldGuidance", "DivisiveDiscovery"):
+        assert not any(definition == name for _, definition in (*plain, *provenance.closure(["limbeck.stages.select"])))
+    trees = provenance.closure(["limbeck.stages.fit", "limbeck.discovery.divisive"])
+    assert ("limbeck.discovery.divisive", "fit") in trees
+    assert not any(module == "limbeck.discovery.tree" for module, _ in trees)  # selection grows no tree again
     tangents = provenance.closure(["limbeck.stages.tangents"])
     # the cached tangents do not depend on what is projected onto them
     assert ("limbeck.geometry.tangent", "tangent") in tangents

@@ -114,6 +114,22 @@ def test_subspace_iteration_finds_the_same_space_where_there_is_a_gap(seed, k, d
     assert torch.allclose(found.spectrum[:, :rank], top[None, :rank], rtol=1e-4)
 
 
+def test_subspace_iteration_keeps_weak_directions_in_float32():
+    """Rank 3 with the second eigenvalue 3e-4 of the first: both solvers span the same space."""
+    rng = np.random.default_rng(5)
+    axes = np.linalg.qr(rng.normal(size=(4096, 3)))[0]
+    points = torch.from_numpy((rng.normal(size=(50, 3)) * [50, 1, 0.7] @ axes.T).astype(np.float32))[None]
+    exact, subspace = tangent(points, 3), tangent(points, 3, "subspace", tolerance=1e-6)
+    assert exact.ranks.tolist() == subspace.ranks.tolist() == [3]
+    bases = [lift(points[0].double(), found.coefficients[0].double()).numpy() for found in (exact, subspace)]
+    assert angle(*bases) < 1e-2  # as far as float32 iterations see the weak ones
+
+
+def test_float32_duplicates_do_not_look_like_directions():
+    points = torch.from_numpy(np.random.default_rng(6).normal(size=(3, 400)).astype(np.float32) + 5).repeat_interleave(20, 0)[None]
+    assert tangent(points, 4).ranks.tolist() == tangent(points, 4, "subspace").ranks.tolist() == [2]
+
+
 def test_chunks_change_nothing():
     points = torch.from_numpy(np.stack([cloud(np.random.default_rng(s), 20, 30, 3) for s in range(7)]))
     whole, small = tangent(points, 3), tangent(points, 3, memory_limit=1)

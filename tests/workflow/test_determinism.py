@@ -58,12 +58,12 @@ def test_shards_change_no_result(one, tmp_path_factory, tiny_prior):
 
 
 MODE = {"kind": "mode", "weight": 0.3, "t_stop": 3, "target": "member", "noise": "recompute", "kernel": "rbf", "bandwidth": None}
-TANGENT = {key: field.default for key, field in TangentOptions.model_fields.items()}
+TANGENT = {key: field.default for key, field in TangentOptions.model_fields.items()} | {"warmup": 0, "points": 40}
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("solver", ["ddim", "ddpm"])
-@pytest.mark.parametrize("kind", ["mode", "anchor", "online"])
+@pytest.mark.parametrize("kind", ["mode", "anchor", "online", "synthetic"])
 def test_batch_size_changes_images_by_rounding_alone(one, tmp_path, solver, kind):
     mini, prior = one.results / "fashion-mini/v32", one.results / "priors/tiny"
     latents, files = mini / f"tiny/latents/0{SUFFIX}", {"prototypes": tmp_path / f"prototypes{SUFFIX}"}
@@ -80,11 +80,19 @@ def test_batch_size_changes_images_by_rounding_alone(one, tmp_path, solver, kind
         "code": "x",
     }
     if kind != "mode":
-        options = {**TANGENT, "t_stop": 3, "target": "member", "solver": solver, "steps": 4, "query": kind}
+        options = {
+            **TANGENT,
+            "t_stop": 3,
+            "target": "member",
+            "solver": solver,
+            "steps": 4,
+            "query": "online" if kind == "online" else "anchor",
+        }
+        options["neighbourhood"] = "synthetic" if kind == "synthetic" else "real"
         guidance = {**MODE, **options, "kind": "manifold", "correction": "project", "lam_man": 0.7, "anneal_lambda": False}
         spec |= {"tangents": options, "guidance": [guidance]}
         files["latents"] = latents
-    if kind == "anchor":
+    if kind in ("anchor", "synthetic"):
         files["tangents"] = tmp_path / f"tangents{SUFFIX}"
         tangents.run(spec, latents, files["prototypes"], prior / "scheduler/scheduler_config.json", files["tangents"])
     outputs = []

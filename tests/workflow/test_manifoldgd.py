@@ -72,6 +72,10 @@ def test_the_artifacts_hold_what_they_say(built):
         with Artifact(path, TANGENTS) as found:
             assert found.shape("neighbours") == (30, 2, 63)
             assert (found["ranks"] == 3).all()
+            assert found["patch_counts"].tolist() == [[125, 25]] * 30
+            assert found["counts"].tolist() == [[63, 13]] * 30
+            assert (found["neighbours"][:, 1, 13:] == -1).all()
+            assert (found["coefficients"][:, 1, 13:] == 0).all()
             assert (np.sort(found["spectrum"], axis=-1)[..., ::-1] == found["spectrum"]).all()
             with Artifact(built.results / f"fashion-mini/v32/tiny/latents/0{SUFFIX}") as latents:
                 z = latents["latents"].reshape(5000, -1).astype(np.float32)
@@ -120,7 +124,7 @@ def test_correction_none_is_mode_guidance_without_tangents(flow):
     steps = {"steps": 3, "t_stop": 2}
     names = ("plain", "zero", "without")
     flow.overlay["methods"]["plain"] = {"base": "mgd", "discovery": "divisive", "target": "member", **steps}
-    flow.overlay["methods"]["zero"] = {"base": "manifoldgd", "lam_man": 0, **steps}
+    flow.overlay["methods"]["zero"] = {"base": "manifoldgd", "lam_man": 0, "anneal": "none", **steps}
     flow.overlay["methods"]["without"] = {"base": "manifoldgd", "correction": "none", **steps}
     flow.overlay["run"]["methods"] = list(names)
     targets = [flow.results / f"fashion-mini/tiny/{name}/ipc3/seed0/distilled-0{SUFFIX}" for name in names]
@@ -137,8 +141,8 @@ def test_correction_none_is_mode_guidance_without_tangents(flow):
 @pytest.mark.long
 @pytest.mark.parametrize("query", ["anchor", "online"])
 def test_a_radius_that_holds_no_neighbours_names_class_and_key(flow, query):
-    flow.overlay["methods"]["small"] = {"base": "manifoldgd", "radius": 0.05, "radius_unit": "absolute", "query": query, "steps": 3}
-    flow.overlay["methods"]["small"]["t_stop"] = 2
+    flow.overlay["methods"]["small"] = {"base": "manifoldgd", "radius": 0.05, "radius_unit": "absolute", "query": query}
+    flow.overlay["methods"]["small"] |= {"steps": 3, "t_stop": 2, "warmup": 0}
     cell = flow.results / "fashion-mini/tiny/small"
     done = flow.snakemake("--quiet", "rules", "--show-failed-logs", "--", str(cell / "ipc3/seed0/distilled-0.zarr.zip"))
     text = done.stdout + done.stderr
@@ -151,10 +155,10 @@ def test_a_radius_that_holds_no_neighbours_names_class_and_key(flow, query):
 
 @pytest.mark.long
 def test_a_count_that_does_not_bind_is_said_in_the_log(flow):
-    flow.overlay["methods"]["many"] = {"base": "manifoldgd", "k": 300, "steps": 3, "t_stop": 2}
+    flow.overlay["methods"]["many"] = {"base": "manifoldgd", "k": 300, "steps": 3, "t_stop": 2, "warmup": 0}
     flow.build(str(flow.results / "fashion-mini/tiny/many/ipc3/seed0/distilled-0.zarr.zip"))
     logs = [p.read_text() for p in (flow.results / "logs/tangents").glob("*.log")]
-    assert any("class 'Bag': k 300 does not bind, no neighbourhood has more than 125 points" in text for text in logs)
+    assert any("class 'Bag': k 300 does not bind in 6 of 6 patches (the smallest has 25 points)" in text for text in logs)
 
 
 @pytest.mark.long
@@ -170,8 +174,15 @@ def test_classes_of_different_sizes(workflow, image_folder):
         datasets={"own": {"source": "folder", "path": str(image_folder), "views": {"v16": {"size": 16, "resize": "crop"}}}},
         priors={"mine": {"view": "v16", "train": train}},
     )
-    flow.overlay["methods"]["wide"] = {"base": "manifoldgd", "radius": 1.0, "d": 2, "steps": 3, "t_stop": 2}
-    flow.overlay["methods"]["ward"] = {"base": "manifoldgd", "discovery": "agglomerative", "d": 2, "steps": 3, "t_stop": 2}
+    flow.overlay["methods"]["wide"] = {"base": "manifoldgd", "radius": 1.0, "d": 2, "steps": 3, "t_stop": 2, "warmup": 0}
+    flow.overlay["methods"]["ward"] = {
+        "base": "manifoldgd",
+        "discovery": "agglomerative",
+        "d": 2,
+        "steps": 3,
+        "t_stop": 2,
+        "warmup": 0,
+    }
     flow.build()
     assert (flow.results / "own/ipc2/summary.html").is_file()
     flow.overlay["methods"]["wide"]["d"] = 5

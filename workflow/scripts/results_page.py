@@ -61,6 +61,7 @@ def results(plan: Plan, name: str) -> dict[int, str]:
 def ablations(plan: Plan) -> Iterator[str]:
     """One table per swept key, every row paired with BASE over the shared seeds."""
     found = {name: {seed: _accuracies(path) for seed, path in results(plan, name).items()} for name in plan.run.methods}
+    tested = int(plan.source(DATA).counts("test").sum())
     seeds = len(plan.seeds(IPC))
     yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key at a time is changed from `{BASE}`, {seeds} seeds.\n"
     groups: dict[str, list[str]] = {}
@@ -70,7 +71,7 @@ def ablations(plan: Plan) -> Iterator[str]:
         yield f"### {group}\n"
         yield "| method | options | accuracy % | minus base (95 %) | resolved | tangent share |"
         yield "| --- | --- | --: | --: | --- | --: |"
-        yield from (_line(plan, name, found) for name in (names if group == "reference" else [BASE, *names]))
+        yield from (_line(plan, name, found, tested) for name in (names if group == "reference" else [BASE, *names]))
         yield ""
 
 
@@ -78,8 +79,8 @@ def _accuracies(path: str) -> list[float]:
     return [repeat["accuracy"] for repeat in read_json(path, "student")["repeats"]]
 
 
-def _line(plan: Plan, name: str, found: Mapping[str, Mapping[int, list[float]]]) -> str:
-    accuracy = summarise(found[name], len(plan.source(DATA).classes))
+def _line(plan: Plan, name: str, found: Mapping[str, Mapping[int, list[float]]], tested: int) -> str:
+    accuracy = summarise(found[name], tested)
     difference = None if name == BASE else paired(found[name], found[BASE])
     delta = f"{100 * difference.difference:+.1f} ± {100 * difference.half_width:.1f}" if difference else "–"
     resolved = "–" if difference is None else "yes" if difference.resolved else "no"

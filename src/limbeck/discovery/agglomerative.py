@@ -4,9 +4,6 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 
 from limbeck.discovery.base import Options, Tree
-from limbeck.discovery.tree import select as discover
-
-__all__ = ["discover", "fit"]
 
 
 def fit(latents: np.ndarray, options: Options, class_id: int) -> Tree:  # noqa: ARG001

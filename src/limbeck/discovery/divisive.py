@@ -6,10 +6,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from limbeck.discovery.base import Options, Tree
-from limbeck.discovery.tree import select as discover
 from limbeck.seeds import stream
-
-__all__ = ["discover", "fit"]
 
 
 def fit(latents: np.ndarray, options: Options, class_id: int) -> Tree:

@@ -14,7 +14,7 @@ def start_level(s_start: int | None, classes: int, depth: int) -> int:
     return min(chosen, depth)
 
 
-def select(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -> Found:
+def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -> Found:
     """IPC nodes of ``pool.tree``; the real image of a node is its member nearest to the node's mean that no other node has taken.
 
     ``options['classes']`` is the number of classes of the whole dataset.
@@ -28,13 +28,15 @@ def select(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -> 
     tree = pool.tree
     takers = _Takers(pool.latents, tree)
     if options["selection"] == "levelwise":
-        start = start_level(options["s_start"], options["classes"], int(tree.depth.max()))
-        nodes = _levelwise(tree, ipc, start, stream(seed, f"select.{options['kind']}", class_id), takers)
+        last = int(options.get("depth", tree.depth.max()))
+        start = start_level(options["s_start"], options["classes"], last)
+        nodes = _levelwise(tree, ipc, (start, last), stream(seed, f"select.{options['kind']}", class_id), takers)
     else:
         nodes = [node for node in leaves(tree, ipc) if takers.take(node)]
     if len(nodes) < ipc:
         raise ValueError(
-            f"has a tree with {len(nodes)} usable of {len(tree.start)} nodes, fewer than IPC {ipc}: raise 'depth' or lower the IPC"
+            f"has a tree with {len(nodes)} usable of {len(tree.start)} nodes, fewer than IPC {ipc}: raise 'depth' or lower the IPC "
+            "(equal latents are not split)"
         )
     return Found(
         indices=np.array([takers.row[node] for node in nodes], np.int64),
@@ -66,16 +68,17 @@ class _Takers:
         return True
 
 
-def _levelwise(tree: Tree, ipc: int, start: int, rng: np.random.Generator, takers: _Takers) -> list[int]:
-    """Rounds s_start … 0, then s_start + 1 … 0 and so on; each takes one random unused node per level (Alg. 1, lines 4-14).
+def _levelwise(tree: Tree, ipc: int, rounds: tuple[int, int], rng: np.random.Generator, takers: _Takers) -> list[int]:
+    """Rounds s_start … 0, then s_start + 1 … 0 up to L … 0; each takes one random unused node per level (Alg. 1, lines 4-14).
 
-    What is still missing after the last level comes from random leaves (Sec. 3.3, step 2), then from any other node.
+    rounds: (s_start, L). What is still missing after the last round comes from random leaves (Sec. 3.3, step 2), then from any
+    other node.
     """
-    deepest = int(tree.depth.max())
+    start, last = rounds
     # L_d: all nodes at depth d. The printed "leaf nodes at depth d" would leave L_0 empty and s_start without effect
-    levels = [[int(n) for n in np.flatnonzero(tree.depth == d)] for d in range(deepest + 1)]
+    levels = [[int(n) for n in np.flatnonzero(tree.depth == d)] for d in range(last + 1)]
     chosen: list[int] = []
-    for top in range(start, deepest + 1):
+    for top in range(start, last + 1):
         for level in range(top, -1, -1):
             if len(chosen) < ipc:
                 chosen += _draw(levels[level], 1, rng, takers)

@@ -14,6 +14,7 @@ from torch import Tensor
 Solver = Literal["exact", "subspace"]
 EXTRA = 4  # columns beyond d: they speed up subspace iteration and show the spectrum's gap
 MAX_ITERATIONS = 100
+SMALL = 16  # the block's Ritz values are accurate to a few units of rounding, whatever K and D
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Tangent:
 
 
 def lift(points: Tensor, coefficients: Tensor) -> Tensor:
-    """The basis (…, D, d) from points (…, K, D). Coefficients add up to 0, so centred or not gives the same."""
+    """The basis (…, D, d) from points (…, K, D). Coefficients add up to 0; centring the points first only saves digits."""
     return points.mT @ coefficients
 
 
@@ -79,7 +80,7 @@ def _exact(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:  # n
 def _subspace(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:
     """Block subspace iteration on the K side: only thin products with X and Xᵀ (Halko et al. 2011, Alg. 4.4)."""
     x = points - points.mean(dim=1, keepdim=True)
-    batch, k, dims = x.shape
+    batch, k, _ = x.shape
     width = min(d + EXTRA, k)
     start = torch.randn(k, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     basis = torch.linalg.qr(start.to(x)).Q.expand(batch, k, width)
@@ -106,7 +107,7 @@ def _subspace(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:
     else:
         basis[active] = v[~done]  # the Ritz vectors whose residual is reported
     size = points.double().square().sum((1, 2)) / k
-    spectrum, ranks = _spectrum(values.double(), size, d, max(k, dims), torch.finfo(x.dtype).eps)
+    spectrum, ranks = _spectrum(values.double(), size, d, SMALL, torch.finfo(x.dtype).eps)
     scale = (k * spectrum[:, :d].clamp_min(torch.finfo(torch.float64).tiny)).sqrt()[:, None, : min(d, width)]
     variance = x.square().sum((1, 2)) / k
     return (
@@ -122,7 +123,7 @@ def _subspace(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:
 def _spectrum(values: Tensor, size: Tensor, d: int, order: int, eps: float) -> tuple[Tensor, Tensor]:
     """The d + EXTRA largest eigenvalues, padded and cut off at the rank, and min(d, rank).
 
-    size: (B,) mean of |x|² before centring, whose rounding is no variance. order: of the larger matrix.
+    size: (B,) mean of |x|² before centring, whose rounding is no variance. order: how many units of rounding count as none.
     """
     floor = torch.maximum(values[:, 0] * eps, size * eps**2)[:, None] * order
     kept = torch.where(values > floor, values, 0.0)[:, : d + EXTRA]

@@ -1,4 +1,4 @@
-"""A guidance is a pure function of a solver step and its target; the sampling loop applies it at its hook."""
+"""A guidance depends on nothing but a solver step and its targets; the sampling loop applies it at its hook."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

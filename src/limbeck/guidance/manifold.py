@@ -131,7 +131,7 @@ def factors(options: dict[str, Any]) -> list[float]:
 def _plane(points: Tensor, coefficients: Tensor, step: Step, estimator: str) -> tuple[Tensor, Tensor]:
     """Basis (D, d) and mean (D,) in the scale of x_t."""
     mean = points.mean(0)
-    return lift(points, coefficients), mean * step.abar**0.5 if estimator == "expected" else mean
+    return lift(points - mean, coefficients), mean * step.abar**0.5 if estimator == "expected" else mean
 
 
 def build(options: dict, targets: Targets, solver: str) -> ManifoldGuidance:

@@ -3,10 +3,9 @@
 import base64
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,12 +43,13 @@ def _encoded(png: bytes) -> str:
 def _map(spec: Spec, out: Diagnostics) -> None:
     clouds, ratios = [], {}
     for shard, path in enumerate(spec["embedding"]):
-        clouds += _clouds(path, {name: paths[shard] for name, paths in spec["prototypes"].items()}, spec["targets"])
+        found = {name: spec["prototypes"][name][shard] for name in spec["order"] if name in spec["prototypes"]}
+        clouds += _clouds(path, found, spec["targets"])
     if not clouds:
         return
     for name in clouds[0].prototypes:
-        found = [hull_ratio(cloud.prototypes[name], cloud.points) for cloud in clouds]
-        ratios[name] = f"{100 * statistics.fmean(found):.1f}" if spec["ipc"] >= 3 else "–"
+        areas = [hull_ratio(cloud.prototypes[name], cloud.points) for cloud in clouds]
+        ratios[name] = f"{100 * statistics.fmean(areas):.1f}" if spec["ipc"] >= 3 else "–"
     out.hulls = list(ratios.items())
     out.map = _encoded(map_figure(clouds))
 
@@ -72,9 +72,9 @@ def _clouds(embedding: str, prototypes: Mapping[str, str], targets: Mapping[str,
 
 def _trajectories(spec: Spec, out: Diagnostics) -> None:
     norms, labels, shares, chance = {}, {}, {}, {}
-    for name in spec["order"]:
+    for name, paths in _in_order(spec):
         parts: dict[str, list[np.ndarray]] = {}
-        for path in _first_seed(spec, name):
+        for path in paths:
             with Artifact(path, DISTILLED) as found:
                 for key in ("x0_norms", "labels", "tangent_share", "latents"):
                     if key in found:
@@ -91,32 +91,27 @@ def _trajectories(spec: Spec, out: Diagnostics) -> None:
         out.angles = _encoded(angle_figure(shares, chance))
 
 
-def _first_seed(spec: Spec, name: str) -> list[Path]:
-    folder = Path(next(iter(spec["cells"][name].values())))
-    return sorted(folder.glob(f"distilled-*{SUFFIX}"), key=lambda p: int(p.name.removesuffix(SUFFIX).split("-")[-1]))
-
-
 def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None:
     """From the sidecars: times are not results, so they stand on the page alone and in none of the reproducible files."""
     seconds = {}
-    for name in spec["order"]:
-        sampling = _seconds([path.with_name(path.name.removesuffix(SUFFIX) + ".prov.json") for path in _first_seed(spec, name)])
+    for name, paths in _in_order(spec):
+        sampling = _seconds(paths)
         if sampling is None:
             continue
-        stage = _seconds([Path(path.removesuffix(SUFFIX) + ".prov.json") for path in spec["tangents"].get(name, [])])
+        stage = _seconds(spec["tangents"].get(name, []))
         seconds[name] = sampling + (stage or 0.0)
         out.times.append((name, f"{sampling:.3f}", "–" if stage is None else f"{stage:.3f}"))
     if seconds:
         out.cost = _encoded(cost_figure(seconds, accuracies))
 
 
-def _seconds(sidecars: Sequence[Path]) -> float | None:
-    found: list[float] = []
-    for path in sidecars:
-        try:
-            body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if "seconds_per_image" in body:
-            found.append(float(body["seconds_per_image"]))
+def _in_order(spec: Spec) -> Iterator[tuple[str, list[str]]]:
+    """(row, first seed's distilled shards) in the table's order."""
+    return ((name, spec["distilled"][name]) for name in spec["order"] if name in spec["distilled"])
+
+
+def _seconds(artifacts: Sequence[str]) -> float | None:
+    """Mean of ``seconds_per_image`` over the sidecars of a row's shards; None where its stage measures none."""
+    bodies = [json.loads(Path(path.removesuffix(SUFFIX) + ".prov.json").read_text(encoding="utf-8")) for path in artifacts]
+    found = [float(body["seconds_per_image"]) for body in bodies if "seconds_per_image" in body]
     return statistics.fmean(found) if found else None

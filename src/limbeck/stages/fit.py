@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import LATENTS, TREE
+from limbeck.components import FIT
 from limbeck.discovery.base import Tree
-from limbeck.methods import DISCOVERY
 from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.store import Artifact, create
 
@@ -17,7 +17,7 @@ NODES = ("start", "stop", "parent", "depth", "split")
 def run(spec: Spec, latents: Path, fit: Path) -> None:
     """Write ``fit``. It depends on neither IPC nor seed."""
     options = spec["fit"]
-    kernel = import_module(DISCOVERY[options["kind"]].module).fit
+    kernel = import_module(FIT[options["kind"]]).fit
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ("order", "labels", *NODES)}
     with Artifact(latents, LATENTS) as source, progress("fit") as report:
         labels = source["labels"]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from limbeck.artifacts import PROTOTYPES
+from limbeck.components import PLANES
 from limbeck.guidance.base import Guidance, Targets
-from limbeck.methods import PLANES
 from limbeck.stages.common import Spec, class_rows
 from limbeck.store import Artifact
 

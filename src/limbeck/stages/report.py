@@ -21,16 +21,13 @@ REFERENCES = ("full", "subset")
 GRID_ROWS = 3
 
 
-def run(spec: Spec, grid_images: Sequence[Path], folder: Path) -> None:
-    """Write summary.csv, summary.md, summary.html and grid.png into ``folder``.
-
-    ``grid_images``: the distilled shards of the first seed of every row that has any; cells are read from the spec's folders.
-    """
+def run(spec: Spec, folder: Path) -> None:
+    """Write summary.csv, summary.md, summary.html and grid.png into ``folder``, from the artifacts that the spec names."""
     rows, per_class, test_images = _rows(spec)
     students, extractor = spec["students"], spec["extractor"]
-    classes = classes_of(grid_images[0])
+    classes = classes_of(next(iter(spec["distilled"].values()))[0])
     with replacing(folder / "grid.png") as part:
-        _grid(spec, grid_images, classes, part)
+        _grid(spec, classes, part)
     pairs = {student: differences(rows, student) for student in students}
     write_text(folder / "summary.csv", to_csv(rows, spec["protocol"]))
     write_text(folder / "summary.md", _markdown(spec, rows, pairs, test_images))
@@ -47,7 +44,7 @@ def run(spec: Spec, grid_images: Sequence[Path], folder: Path) -> None:
         binomial=percent(last.binomial),
         seeds=last.seeds,
         repeats=last.repeats,
-        first_seed=next(iter(spec["cells"][rows[-1].name])),
+        first_seed=spec["first_seed"],
         headings=headings(students),
         differences=pairs,
         classes=classes,
@@ -102,13 +99,11 @@ def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
     return rows, per_class, test_images
 
 
-def _grid(spec: Spec, shards: Sequence[Path], classes: Sequence[str], path: Path) -> None:
+def _grid(spec: Spec, classes: Sequence[str], path: Path) -> None:
     strips = {}
     for name in spec["order"]:
-        folders = spec["cells"][name]
-        own = [p for p in shards if Path(next(iter(folders.values()))) == p.parent]
-        if own:
-            images, labels = read_all(own, DISTILLED, "images", "labels")
+        if name in spec["distilled"]:
+            images, labels = read_all(spec["distilled"][name], DISTILLED, "images", "labels")
             strips[name] = method_strip(images, labels, GRID_ROWS)
     save_grid(path, strips, classes)
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from limbeck.artifacts import DISTILLED, IMAGES
+from limbeck.components import GUIDANCE
 from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
 from limbeck.guidance.base import Guidance
-from limbeck.methods import GUIDANCE
 from limbeck.priors.base import Prior
 from limbeck.priors.files import PRIOR_FILES
 from limbeck.priors.registry import load_prior
@@ -77,7 +77,7 @@ def _guidance(spec: Spec, targets: Guided, label: int, items: range) -> list[Gui
     if not spec["guidance"]:
         return []
     batch = targets.batch(label, items)
-    return [import_module(GUIDANCE[g["kind"]].module).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
+    return [import_module(GUIDANCE[g["kind"]]).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
 
 
 def _batch(model: Prior, spec: Spec, guidance: list[Guidance], label: int, prior_label: int, items: range) -> Sampled:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import PROTOTYPES
+from limbeck.components import DISCOVERY
 from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
-from limbeck.methods import DISCOVERY
 from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.stages.fit import read_trees
 from limbeck.store import Artifact, create
@@ -17,7 +17,7 @@ from limbeck.store import Artifact, create
 def run(spec: Spec, points: Path, fit: Path | None, prototypes: Path) -> None:
     """Write ``prototypes`` from latents (and the trees of ``fit``), or from images where the discovery needs none."""
     ipc = spec["ipc"]
-    discover = import_module(DISCOVERY[spec["discovery"]["kind"]].module).discover
+    discover = import_module(DISCOVERY[spec["discovery"]["kind"]]).discover
     trees = read_trees(fit) if fit else {}
     rows: dict[str, list[np.ndarray]] = {}
     with Artifact(points) as source, progress("select") as report:

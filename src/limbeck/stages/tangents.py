@@ -19,6 +19,8 @@ from limbeck.seeds import normal
 from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.store import Artifact, create
 
+MEMORY = 512 * 2**20
+
 
 def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: Path) -> dict[str, float]:
     """Write ``tangents``; returns the seconds per image.
@@ -36,14 +38,15 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
         parts: list[dict[str, np.ndarray]] = []
         for done, (label, where) in enumerate(class_rows(labels), 1):
             points = read_class(source, where)
-            patches = class_patches(options, points, centres[(done - 1) * ipc : done * ipc], spec["seed"], label, names[label])
-            _warn_if_all(options, patches, names[label])
-            noise = np.stack([normal(shape, spec["seed"], "sample", label, item).numpy().ravel() for item in range(ipc)])
-            part = at_anchors(patches, noise, abars, options)
-            if options["neighbourhood"] == "real":
-                part["patch"] = _padded([patch.rows + where.start for patch in patches])
-            part["labels"] = np.full(ipc, label)
-            parts.append(part)
+            for start in range(0, ipc, group := group_size(options, *points.shape)):
+                items = range(start, min(start + group, ipc))
+                own = centres[(done - 1) * ipc :][items.start : items.stop]
+                patches = class_patches(options, points, own, spec["seed"], label, names[label], items)
+                noise = np.stack([normal(shape, spec["seed"], "sample", label, item).numpy().ravel() for item in items])
+                part = at_anchors(patches, noise, abars, options)
+                if options["neighbourhood"] == "real":
+                    part["patch"] = _padded([patch.rows + where.start for patch in patches])
+                parts.append({**part, "labels": np.full(len(items), label)})
             report(done, len(np.unique(labels)))
     arrays = {name: _joined([part[name] for part in parts]) for name in parts[0]}
     inputs = {"latents": latents, "prototypes": prototypes, "scheduler": scheduler}
@@ -54,16 +57,28 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
 
 
 def class_patches(
-    options: Spec, latents: np.ndarray, centres: np.ndarray, seed: int, label: int, name: str, items: Sequence[int] | None = None
+    options: Spec, latents: np.ndarray, centres: np.ndarray, seed: int, label: int, name: str, items: Sequence[int]
 ) -> list[Patch]:
     """The neighbourhoods of a class's prototypes; errors name the class."""
     make = synthetic_patches if options["neighbourhood"] == "synthetic" else real_patches
     try:
-        return make(
-            latents, centres, dict(options), factors(dict(options)), seed, label, range(len(centres)) if items is None else items
-        )
+        patches = make(latents, centres, dict(options), factors(dict(options)), seed, label, items)
     except ValueError as error:
         raise LimbeckError(f"class {name!r}: {error}") from None
+    counts = np.concatenate([patch.counts for patch in patches])
+    whole = sum(neighbour_count(options["k"], int(count), options["d"]) == count for count in counts)
+    if whole and items[0] == 0:
+        print(
+            f"warning: class {name!r}: k {options['k']} does not bind in {whole} of {len(counts)} patches (the smallest has "
+            f"{counts.min()} points): they are taken whole",
+            file=sys.stderr,
+        )
+    return patches
+
+
+def group_size(options: Spec, points: int, dims: int) -> int:
+    """How many images go at once, so that their patches, clouds and the eigensolver's copies stay under MEMORY."""
+    return max(1, MEMORY // (4 * dims * 5 * max(points, options["points"])))
 
 
 def at_anchors(patches: Sequence[Patch], noise: np.ndarray, abars: Sequence[float], options: Spec) -> dict[str, np.ndarray]:
@@ -100,16 +115,6 @@ def at_anchors(patches: Sequence[Patch], noise: np.ndarray, abars: Sequence[floa
             for name in ("spectrum", "variance", "ranks", "iterations", "residuals"):
                 out[name][same, index] = getattr(found, name).numpy()
     return out
-
-
-def _warn_if_all(options: Spec, patches: Sequence[Patch], name: str) -> None:
-    most = max(int(patch.counts.max()) for patch in patches)
-    if options["k"] == 1.0 or (isinstance(options["k"], int) and options["k"] >= most):
-        print(
-            f"warning: class {name!r}: k {options['k']} does not bind, no neighbourhood has more than {most} points; "
-            "every step takes all of them",
-            file=sys.stderr,
-        )
 
 
 def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
