@@ -8,7 +8,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 from limbeck.errors import LimbeckError
-from limbeck.plan import EXTRACTOR, Plan
+from limbeck.plan import Plan
+from limbeck.specs import EXTRACTOR
 from limbeck.priors.files import MANIFEST, PRIOR_FILES, RECORD
 
 min_version("9.27")

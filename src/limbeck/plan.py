@@ -6,30 +6,20 @@ fingerprint of the sources that stage can reach with that method. Snakemake reru
 
 import contextlib
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from limbeck import components, protocols
+from limbeck import protocols, specs
 from limbeck.config import RESERVED, Config, Dataset
-from limbeck.data.sources import Source, open_source, package_path, shard_classes
+from limbeck.data.sources import Source, open_source, package_path
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, METHODS, Method, check_ipc, first_line, fit_name, fit_options, resolve
 from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
-from limbeck.priors.registry import FAMILIES
-from limbeck.provenance import fingerprint
+from limbeck.specs import EXTRACTOR, MAP, Wildcards
 from limbeck.students.registry import STUDENTS
-
-EXTRACTOR = "teacher"
-# the page's map of a class: the plane of its latents' two first principal components
-MAP = "pca2"
-EMBEDDINGS: dict[str, dict[str, Any]] = {MAP: {"kind": "pca", "components": 2}}
-PAGE = Path(__file__).parent / "report/page.html.jinja"
-Wildcards = Mapping[str, Any]
 
 
 class Plan:
@@ -60,24 +50,24 @@ class Plan:
         if clash:
             raise LimbeckError(f"priors.{min(clash)}: a dataset has the same name; choose another")
         run = self.run
-        self._known("run.prior", run.prior, self.config.priors)
-        self._known("run.teacher", run.teacher, self.config.teachers)
+        self.known("run.prior", run.prior, self.config.priors)
+        self.known("run.teacher", run.teacher, self.config.teachers)
         protocols.get(run.protocol, "run.protocol")
         for student in run.students:
-            self._known("run.students", student, STUDENTS)
+            self.known("run.students", student, STUDENTS)
         for name, teacher in self.config.teachers.items():
-            self._known(f"teachers.{name}.student", teacher.student, STUDENTS)
+            self.known(f"teachers.{name}.student", teacher.student, STUDENTS)
             protocols.get(teacher.protocol, f"teachers.{name}.protocol")
         for name, prior in self.config.priors.items():
             if prior.train is not None:
-                self._known(f"priors.{name}.train.dataset", prior.train.dataset, self.config.datasets)
+                self.known(f"priors.{name}.train.dataset", prior.train.dataset, self.config.datasets)
         for ipc in run.ipc:
             self.seeds(ipc)
         for dataset in run.datasets:
-            self._known("run.datasets", dataset, self.config.datasets)
+            self.known("run.datasets", dataset, self.config.datasets)
             self._check_dataset(dataset)
 
-    def _known(self, key: str, name: str, table: Mapping[str, Any]) -> None:
+    def known(self, key: str, name: str, table: Mapping[str, Any]) -> None:
         if name not in table:
             raise LimbeckError(f"{key}: unknown name {name!r}; known: {sorted(table)}")
 
@@ -126,7 +116,7 @@ class Plan:
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:
         """The opened source of a dataset."""
-        self._known("datasets", dataset, self.config.datasets)
+        self.known("datasets", dataset, self.config.datasets)
         return open_source(dataset, self.config.datasets[dataset])
 
     @functools.cache  # noqa: B019
@@ -136,7 +126,7 @@ class Plan:
 
     def dataset(self, name: str) -> Dataset:
         """A dataset's config."""
-        self._known("datasets", name, self.config.datasets)
+        self.known("datasets", name, self.config.datasets)
         return self.config.datasets[name]
 
     def seeds(self, ipc: int) -> tuple[int, ...]:
@@ -275,134 +265,15 @@ class Plan:
         spec = self.config.methods.get(name, {"base": name})
         return bool(spec.get("generate", METHODS.get(spec.get("base", ""), {}).get("generate", False)))
 
-    # Specs.
-
     def spec(self, stage: str, w: Wildcards) -> str:
         """The params string of ``stage`` for a job's wildcards."""
-        slice_, modules = getattr(self, f"_spec_{stage}")(w)
-        code = fingerprint(f"limbeck.stages.{stage}", *modules)
-        return json.dumps({**slice_, "code": code}, sort_keys=True, separators=(",", ":"))
-
-    def _spec_ingest(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        dataset = self.dataset(w["dataset"])
-        source = self.source(w["dataset"])
-        if w["view"] not in dataset.views:
-            raise LimbeckError(f"datasets.{w['dataset']}.views: no view {w['view']!r}; known: {sorted(dataset.views)}")
-        shard = shard_classes(len(source.classes), len(self.shards(w["dataset"])))[int(w["shard"])]
-        return {
-            "dataset": w["dataset"],
-            "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
-            "view": dataset.views[w["view"]].model_dump(mode="json"),
-            "split": w["split"],
-            "classes": [shard.start, shard.stop],
-            "stamp": "" if dataset.path.startswith("package:") else source.stamp(),
-        }, []
-
-    def _spec_prior(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        self._known("priors", w["prior"], self.config.priors)
-        prior = self.config.priors[w["prior"]]
-        slice_ = prior.model_dump(mode="json", include={"family", "weights", "train"})
-        return slice_, ["limbeck.priors.training"] if prior.train else []
-
-    def _spec_encode(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        prior = self.config.priors[w["vae"]]
-        return {"family": prior.family, "batch": prior.encode_batch}, [FAMILIES[prior.family][0]]
-
-    def _spec_reduce(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        return {"embedding": EMBEDDINGS[w["embedding"]]}, []
-
-    def _spec_fit(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        options = self.fit_of(w["fit"], w["dataset"])
-        return {"fit": options}, [components.FIT[options["kind"]]]
-
-    def _spec_tangents(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        method = self.tangents_method(w["tangents"], int(w["ipc"]), w["dataset"])
-        return {"tangents": method.tangents, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
-
-    def _spec_select(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        ipc = int(w["ipc"])
-        options = self.discovery_options(w["discovery"], ipc, w["dataset"])
-        return {"discovery": options, "ipc": ipc, "seed": int(w["seed"])}, [components.DISCOVERY[options["kind"]]]
-
-    def _spec_pick(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
-
-    def _spec_sample(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        method = self.method(w["method"], int(w["ipc"]), w["dataset"])
-        prior = self.config.priors[w["prior"]]
-        assert method.sampler is not None
-        scale = method.sampler["cfg_scale"]
-        sampler = {**method.sampler, "cfg_scale": prior.cfg_scale if scale is None else scale}
-        return {
-            "guidance": list(method.guidance),
-            "tangents": method.tangents,
-            "sampler": sampler,
-            "family": prior.family,
-            "channels": self.dataset(w["dataset"]).channels,
-            "ipc": int(w["ipc"]),
-            "seed": int(w["seed"]),
-        }, [FAMILIES[prior.family][0], *method.modules()]
-
-    def _spec_export(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        return {"dataset": w["dataset"], "method": w["method"], "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
-
-    def _classifier(self, student: str, protocol: str, ipc: int) -> tuple[dict[str, Any], list[str]]:
-        chosen = protocols.get(protocol, "protocol")
-        slice_ = {"student": student, "protocol": protocol, "settings": chosen.spec(), "steps": chosen.steps_for(ipc)}
-        return slice_, [STUDENTS[student].module]
-
-    def _spec_teacher(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        self._known("teachers", w["teacher"], self.config.teachers)
-        teacher = self.config.teachers[w["teacher"]]
-        per_class = int(self.source(w["dataset"]).counts("train").max())
-        slice_, modules = self._classifier(teacher.student, teacher.protocol, per_class)
-        return {**slice_, "seed": teacher.seed}, modules
-
-    def _spec_features(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:  # noqa: ARG002
-        student = self.config.teachers[self.run.teacher].student
-        return {"extractor": EXTRACTOR, "teacher": self.run.teacher}, [STUDENTS[student].module]
-
-    def _spec_embed(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        return self._spec_features(w)
-
-    def _spec_measure(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:  # noqa: ARG002
-        return {"extractor": EXTRACTOR}, []
-
-    def _spec_train(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        self._known("run.students", w["student"], STUDENTS)
-        per_class = int(self.source(w["dataset"]).counts("train").max()) if w["ipc"] == "all" else int(w["ipc"])
-        slice_, modules = self._classifier(w["student"], w["protocol"], per_class)
-        return {**slice_, "seed": int(w["seed"]), "repeats": self.run.repeats}, modules
-
-    def _spec_report(self, w: Wildcards) -> tuple[dict[str, Any], list[str]]:
-        ipc = int(w["ipc"])
-        rows = {}
-        for name in self.rows():
-            method = None if name == FULL else self.method(name, ipc, w["dataset"])
-            options = (
-                {} if method is None else {"discovery": method.discovery, "guidance": method.guidance, "sampler": method.sampler}
-            )
-            rows[name] = {"prior": self.prior_of(name, ipc, w["dataset"]), "options": options}
-        return {
-            "dataset": w["dataset"],
-            "ipc": ipc,
-            "order": list(self.rows()),
-            "rows": rows,
-            "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in self.cells(w["dataset"], ipc).items()},
-            "first_seed": self.first_seed(ipc),
-            "protocol": self.run.protocol,
-            "students": list(self.run.students),
-            "extractor": EXTRACTOR,
-            **self._diagnostics(w["dataset"], ipc),
-            # no Python source, so the fingerprint does not see it
-            "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
-        }, []
+        return specs.build(self, stage, w)
 
     def first_seed(self, ipc: int) -> int:
         """The seed whose images and diagnostics the page shows."""
         return min(self.seeds(ipc))
 
-    def _diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
+    def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
         """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
         names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims")
         out: dict[str, Any] = {name: {} for name in names} | {"embedding": []}
@@ -426,7 +297,7 @@ class Plan:
 
     def report_inputs(self, dataset: str, ipc: int) -> dict[str, list[str]]:
         """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""
-        found = self._diagnostics(dataset, ipc)
+        found = self.diagnostics(dataset, ipc)
         shown = [path for paths in found["distilled"].values() for path in paths]
         behind = [*found["embedding"], *(path for paths in found["prototypes"].values() for path in paths)]
         return {"distilled": shown, "behind": behind}

@@ -1,0 +1,187 @@
+"""The params string of every rule: what a stage reads of the config, and a fingerprint of the sources it can reach.
+
+Each function takes the plan and a job's wildcards, and returns the config slice and the modules that the stage loads by name
+(what it imports by statement is found without being told).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck import components, protocols
+from limbeck.data.sources import shard_classes
+from limbeck.errors import LimbeckError
+from limbeck.methods import FULL
+from limbeck.priors.registry import FAMILIES
+from limbeck.provenance import fingerprint
+from limbeck.students.registry import STUDENTS
+
+if TYPE_CHECKING:
+    from limbeck.plan import Plan
+
+EXTRACTOR = "teacher"
+# the page's map of a class: the plane of its latents' two first principal components
+MAP = "pca2"
+EMBEDDINGS: dict[str, dict[str, Any]] = {MAP: {"kind": "pca", "components": 2}}
+PAGE = Path(__file__).parent / "report/page.html.jinja"
+Wildcards = Mapping[str, Any]
+Spec = tuple[dict[str, Any], list[str]]
+
+
+def build(plan: "Plan", stage: str, w: Wildcards) -> str:
+    """The params string of ``stage`` for a job's wildcards."""
+    slice_, modules = SPECS[stage](plan, w)
+    code = fingerprint(f"limbeck.stages.{stage}", *modules)
+    return json.dumps({**slice_, "code": code}, sort_keys=True, separators=(",", ":"))
+
+
+def _ingest(plan: "Plan", w: Wildcards) -> Spec:
+    dataset = plan.dataset(w["dataset"])
+    source = plan.source(w["dataset"])
+    if w["view"] not in dataset.views:
+        raise LimbeckError(f"datasets.{w['dataset']}.views: no view {w['view']!r}; known: {sorted(dataset.views)}")
+    shard = shard_classes(len(source.classes), len(plan.shards(w["dataset"])))[int(w["shard"])]
+    return {
+        "dataset": w["dataset"],
+        "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
+        "view": dataset.views[w["view"]].model_dump(mode="json"),
+        "split": w["split"],
+        "classes": [shard.start, shard.stop],
+        "stamp": "" if dataset.path.startswith("package:") else source.stamp(),
+    }, []
+
+
+def _prior(plan: "Plan", w: Wildcards) -> Spec:
+    plan.known("priors", w["prior"], plan.config.priors)
+    prior = plan.config.priors[w["prior"]]
+    slice_ = prior.model_dump(mode="json", include={"family", "weights", "train"})
+    return slice_, ["limbeck.priors.training"] if prior.train else []
+
+
+def _encode(plan: "Plan", w: Wildcards) -> Spec:
+    prior = plan.config.priors[w["vae"]]
+    return {"family": prior.family, "batch": prior.encode_batch}, [FAMILIES[prior.family][0]]
+
+
+def _reduce(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    return {"embedding": EMBEDDINGS[w["embedding"]]}, []
+
+
+def _fit(plan: "Plan", w: Wildcards) -> Spec:
+    options = plan.fit_of(w["fit"], w["dataset"])
+    return {"fit": options}, [components.FIT[options["kind"]]]
+
+
+def _tangents(plan: "Plan", w: Wildcards) -> Spec:
+    method = plan.tangents_method(w["tangents"], int(w["ipc"]), w["dataset"])
+    return {"tangents": method.tangents, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+
+def _select(plan: "Plan", w: Wildcards) -> Spec:
+    ipc = int(w["ipc"])
+    options = plan.discovery_options(w["discovery"], ipc, w["dataset"])
+    return {"discovery": options, "ipc": ipc, "seed": int(w["seed"])}, [components.DISCOVERY[options["kind"]]]
+
+
+def _pick(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+
+def _sample(plan: "Plan", w: Wildcards) -> Spec:
+    method = plan.method(w["method"], int(w["ipc"]), w["dataset"])
+    prior = plan.config.priors[w["prior"]]
+    assert method.sampler is not None
+    scale = method.sampler["cfg_scale"]
+    sampler = {**method.sampler, "cfg_scale": prior.cfg_scale if scale is None else scale}
+    return {
+        "guidance": list(method.guidance),
+        "tangents": method.tangents,
+        "sampler": sampler,
+        "family": prior.family,
+        "channels": plan.dataset(w["dataset"]).channels,
+        "ipc": int(w["ipc"]),
+        "seed": int(w["seed"]),
+    }, [FAMILIES[prior.family][0], *method.modules()]
+
+
+def _export(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    return {"dataset": w["dataset"], "method": w["method"], "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+
+def _classifier(student: str, protocol: str, ipc: int) -> Spec:
+    chosen = protocols.get(protocol, "protocol")
+    slice_ = {"student": student, "protocol": protocol, "settings": chosen.spec(), "steps": chosen.steps_for(ipc)}
+    return slice_, [STUDENTS[student].module]
+
+
+def _teacher(plan: "Plan", w: Wildcards) -> Spec:
+    plan.known("teachers", w["teacher"], plan.config.teachers)
+    teacher = plan.config.teachers[w["teacher"]]
+    per_class = int(plan.source(w["dataset"]).counts("train").max())
+    slice_, modules = _classifier(teacher.student, teacher.protocol, per_class)
+    return {**slice_, "seed": teacher.seed}, modules
+
+
+def _features(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    student = plan.config.teachers[plan.run.teacher].student
+    return {"extractor": EXTRACTOR, "teacher": plan.run.teacher}, [STUDENTS[student].module]
+
+
+def _embed(plan: "Plan", w: Wildcards) -> Spec:
+    return _features(plan, w)
+
+
+def _measure(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    return {"extractor": EXTRACTOR}, []
+
+
+def _train(plan: "Plan", w: Wildcards) -> Spec:
+    plan.known("run.students", w["student"], STUDENTS)
+    per_class = int(plan.source(w["dataset"]).counts("train").max()) if w["ipc"] == "all" else int(w["ipc"])
+    slice_, modules = _classifier(w["student"], w["protocol"], per_class)
+    return {**slice_, "seed": int(w["seed"]), "repeats": plan.run.repeats}, modules
+
+
+def _report(plan: "Plan", w: Wildcards) -> Spec:
+    ipc = int(w["ipc"])
+    rows = {}
+    for name in plan.rows():
+        method = None if name == FULL else plan.method(name, ipc, w["dataset"])
+        options = {} if method is None else {"discovery": method.discovery, "guidance": method.guidance, "sampler": method.sampler}
+        rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
+    return {
+        "dataset": w["dataset"],
+        "ipc": ipc,
+        "order": list(plan.rows()),
+        "rows": rows,
+        "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
+        "first_seed": plan.first_seed(ipc),
+        "protocol": plan.run.protocol,
+        "students": list(plan.run.students),
+        "extractor": EXTRACTOR,
+        **plan.diagnostics(w["dataset"], ipc),
+        # no Python source, so the fingerprint does not see it
+        "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
+    }, []
+
+
+SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
+    "ingest": _ingest,
+    "prior": _prior,
+    "encode": _encode,
+    "reduce": _reduce,
+    "fit": _fit,
+    "tangents": _tangents,
+    "select": _select,
+    "pick": _pick,
+    "sample": _sample,
+    "export": _export,
+    "teacher": _teacher,
+    "features": _features,
+    "embed": _embed,
+    "measure": _measure,
+    "train": _train,
+    "report": _report,
+}
