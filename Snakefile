@@ -42,7 +42,7 @@ wildcard_constraints:
     vae="|".join(map(re.escape, [*PLAN.config.priors, "none"])),
     view="[A-Za-z0-9._-]+",
     method="[A-Za-z0-9._-]+",
-    embedding="[a-z0-9]+",
+    embedding="[a-z]+-[0-9a-f]{6}",
     fit="[a-z]+-[0-9a-f]{6}",
     discovery="[a-z]+-[0-9a-f]{6}",
     tangents="tangents-[0-9a-f]{6}",

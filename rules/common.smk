@@ -39,6 +39,18 @@ def discovery_fit(w):
     return PLAN.fit_path(w) or []
 
 
+def fit_points(w):
+    """What a fit reads: the embedding that its discovery works in, or the latents."""
+    return (
+        PLAN.embedding_path(w)
+        or f"{R}/{w.dataset}/{w.view}/{w.vae}/latents/{w.shard}.zarr.zip"
+    )
+
+
+def discovery_embedding(w):
+    return PLAN.embedding_path(w) or []
+
+
 def method_of(w):
     return PLAN.method(w.method, int(w.ipc), w.dataset)
 

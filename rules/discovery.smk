@@ -23,7 +23,7 @@ rule reduce:
 
 rule fit:
     input:
-        latents=f"{SPACE}/latents/{{shard}}.zarr.zip",
+        points=fit_points,
     output:
         fit=f"{SPACE}/fits/{{fit}}/{{shard}}.zarr.zip",
         prov=f"{SPACE}/fits/{{fit}}/{{shard}}.prov.json",
@@ -37,13 +37,14 @@ rule fit:
     params:
         spec=spec("fit"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} fit --spec {params.spec:q} --latents {input.latents} --fit {output.fit}"
+        "exec python -m limbeck --threads {threads} --log {log} fit --spec {params.spec:q} --points {input.points} --fit {output.fit}"
         " --prov {output.prov}"
 
 
 rule select:
     input:
         points=points,
+        embedding=discovery_embedding,
         fit=discovery_fit,
     output:
         prototypes=f"{SPACE}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
@@ -57,7 +58,7 @@ rule select:
     threads: 1
     params:
         spec=spec("select"),
-        fit=given("fit"),
+        fitted=given("embedding", "fit"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} select --spec {params.spec:q} --points {input.points} {params.fit}"
+        "exec python -m limbeck --threads {threads} --log {log} select --spec {params.spec:q} --points {input.points} {params.fitted}"
         " --prototypes {output.prototypes} --prov {output.prov}"

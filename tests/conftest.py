@@ -123,6 +123,7 @@ def make_workflow(folder: Path, prior: Path, **overlay: object) -> Workflow:
             "mgd": {"base": "mgd", "weight": 0.1, "steps": 3, "t_stop": 2},
             "manifoldgd": {"base": "manifoldgd", "steps": 3, "t_stop": 2, "warmup": 0},
             "manifoldgd_expected": {"base": "manifoldgd", "estimator": "expected", "steps": 3, "t_stop": 2, "warmup": 0},
+            "coda": {"base": "coda", "steps": 3, "prior_injection_steps": 1},
         },
         "teachers": {"smoke": {"student": "convnet3-w32", "protocol": "smoke-teacher"}},
     }

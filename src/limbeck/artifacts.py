@@ -88,6 +88,8 @@ EMBEDDING = Schema(
         ),
     },
 )
+# where a representative of the density discovery comes from (CoDA Alg. 2), by the numbers in 'origins'
+ORIGINS = ("initial", "split", "outlier", "forced")
 PROTOTYPES = Schema(
     "prototypes",
     2,
@@ -129,6 +131,26 @@ PROTOTYPES = Schema(
             optional=True,
         ),
         "levels": ArraySpec(("prototype",), "int32", "level", "depth of the node in its tree", (0, 2**31 - 1), optional=True),
+        "origins": ArraySpec(
+            ("prototype",),
+            "uint8",
+            "origin",
+            ", ".join(f"{i} {name}" for i, name in enumerate(ORIGINS)) + " (CoDA Alg. 2)",
+            (0, 3),
+            optional=True,
+        ),
+    },
+)
+CLUSTERS = Schema(
+    "clusters",
+    1,
+    "Density clusters of every class in an embedding of its latents: the IPC-free fit of the density discovery.",
+    {
+        "clusters": ArraySpec(
+            ("image",), "int32", "cluster", "counted from 0 within the class; -1 for an outlier", (-1, 2**31 - 1)
+        ),
+        "probabilities": ArraySpec(("image",), "float32", "1", "of membership in the cluster", (0, 1)),
+        "labels": _LABELS,
     },
 )
 _STEP = ("image", "guided_step")
@@ -226,7 +248,9 @@ FEATURES = Schema(
     },
 )
 
-SCHEMAS: dict[str, Schema] = {s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, PROTOTYPES, TANGENTS, DISTILLED, FEATURES)}
+SCHEMAS: dict[str, Schema] = {
+    s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TANGENTS, DISTILLED, FEATURES)
+}
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),
     "prior": (1, "hashes of a stored prior's files"),

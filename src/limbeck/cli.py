@@ -113,12 +113,12 @@ def reduce(*, spec: SpecOption, prov: ProvOption, latents: Path = typer.Option()
 
 
 @app.command()
-def fit(*, spec: SpecOption, prov: ProvOption, latents: Path = typer.Option(), fit: Path = typer.Option()) -> None:
+def fit(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(), fit: Path = typer.Option()) -> None:
     """The IPC-free part of a discovery."""
     from limbeck.stages.fit import run
 
-    with _stage(spec, prov, {"latents": latents}) as s:
-        run(s, latents, fit)
+    with _stage(spec, prov, {"points": points}) as s:
+        run(s, points, fit)
 
 
 @app.command()
@@ -127,14 +127,15 @@ def select(
     spec: SpecOption,
     prov: ProvOption,
     points: Path = typer.Option(),
+    embedding: Path | None = typer.Option(None),
     fit: Path | None = typer.Option(None),
     prototypes: Path = typer.Option(),
 ) -> None:
     """Prototypes of every class."""
     from limbeck.stages.select import run
 
-    with _stage(spec, prov, {"points": points, "fit": fit}) as s:
-        run(s, points, fit, prototypes)
+    with _stage(spec, prov, {"points": points, "embedding": embedding, "fit": fit}) as s:
+        run(s, points, prototypes, embedding=embedding, fit=fit)
 
 
 @app.command()

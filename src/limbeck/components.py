@@ -10,16 +10,19 @@ DISCOVERY = {
     "kmeans": "limbeck.discovery.kmeans",
     "divisive": "limbeck.discovery.tree",
     "agglomerative": "limbeck.discovery.tree",
+    "density": "limbeck.discovery.density",
 }
-# fit(latents, options, class_id) -> Tree: the IPC-free part
+# fit(latents or embedding, options, class_id) -> Tree | Clusters: the IPC-free part
 FIT = {
     "divisive": "limbeck.discovery.divisive",
     "agglomerative": "limbeck.discovery.agglomerative",
+    "density": "limbeck.discovery.hdbscan",
 }
 # build(options, targets, solver) -> Guidance
 GUIDANCE = {
     "mode": "limbeck.guidance.mode",
     "manifold": "limbeck.guidance.manifold",
+    "alignment": "limbeck.guidance.alignment",
 }
 # loaded by the sample stage for methods that have tangents
 PLANES = "limbeck.stages.planes"

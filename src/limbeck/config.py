@@ -162,6 +162,26 @@ class AgglomerativeDiscovery(AgglomerativeFit, TreeSelection):
     )
 
 
+class DensityEmbedding(Model):
+    """The space that CoDA clusters in: IPC-free and cluster-free, so cached by itself."""
+
+    reducer: Literal["umap", "pca", "none"] = "umap"
+    components: int = Field(50, ge=1)
+    n_neighbors: int | None = Field(None, ge=2, description="of UMAP; null: 85 up to IPC 20, 40 above")
+    min_dist: float = Field(0.0, ge=0, le=1, description="of UMAP")
+
+
+class DensityFit(DensityEmbedding):
+    """Its density clusters by HDBSCAN: IPC-free."""
+
+    min_cluster_size: int | None = Field(None, ge=2, description="of HDBSCAN; null: 55 up to IPC 20, 15 above")
+    min_samples: int = Field(3, ge=1, description="of HDBSCAN")
+
+
+class DensityDiscovery(DensityFit):
+    """CoDA's distribution discovery: density clusters brought to exactly IPC representatives (Algorithm 2)."""
+
+
 class ModeGuidance(Model):
     """Mode guidance (MGD): pull the predicted clean latent towards a prototype (METHODS.md section 1)."""
 
@@ -230,6 +250,19 @@ class ManifoldGuidance(ModeGuidance, TangentOptions):
         return self
 
 
+class AlignmentGuidance(Model):
+    """CoDA's distribution alignment: pull the conditional branch towards a real representative (METHODS.md section 2)."""
+
+    gamma: float | None = Field(
+        None, ge=0, description="alignment strength; null: 1.0 up to IPC 20, 0.8 above (the paper's for DiT)"
+    )
+    prior_injection_steps: int | None = Field(
+        None, ge=0, description="last steps without alignment (PIS); null: 15 up to IPC 20, 8 above (the paper's for DiT)"
+    )
+    target: Literal["centroid", "member"] = Field("member", description="the representative's latent, or its cluster's mean")
+    variant: Literal["paper", "released"] = Field("paper", description="released: times the scheduler's sigma")
+
+
 class Sampler(Model):
     """How latents are drawn from the prior."""
 
@@ -254,7 +287,9 @@ class Run(Model):
     datasets: tuple[Name, ...] = ("fashion-mini",)
     ipc: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), description="images per class")
     prior: Name = "fashion-dit"
-    methods: tuple[Name, ...] = Field(("random", "kmeans", "dit", "mgd", "manifoldgd", "manifoldgd_expected"), min_length=1)
+    methods: tuple[Name, ...] = Field(
+        ("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda"), min_length=1
+    )
     references: tuple[Literal["full", "subset"], ...] = Field(
         ("full", "subset"), description="rows for the whole training set and for a size-matched random real subset"
     )
@@ -288,5 +323,7 @@ class Config(Model):
         "manifoldgd": {"base": "manifoldgd"},
         "manifoldgd_expected": {"base": "manifoldgd", "estimator": "expected"},
         "manifoldgd_ddpm": {"base": "manifoldgd", "solver": "ddpm"},
+        "coda_real": {"base": "coda_real"},
+        "coda": {"base": "coda"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}

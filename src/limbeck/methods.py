@@ -16,7 +16,11 @@ from limbeck import components
 from limbeck.config import (
     AgglomerativeDiscovery,
     AgglomerativeFit,
+    AlignmentGuidance,
     Config,
+    DensityDiscovery,
+    DensityEmbedding,
+    DensityFit,
     DivisiveDiscovery,
     DivisiveFit,
     KMeansDiscovery,
@@ -34,12 +38,14 @@ from limbeck.errors import LimbeckError
 class Discovery:
     """Options of a discovery; its kernel is named in ``limbeck.components``.
 
-    fit: those of its options that an IPC-free, cached fit depends on, where it has one.
+    fit: those of its options that an IPC-free, cached fit depends on, where it has one. embedding: those of them that the
+    embedding depends on that it is fitted in, where that is not the latents themselves.
     """
 
     options: type[Model]
     needs_latents: bool = False
     fit: type[Model] | None = None
+    embedding: type[Model] | None = None
 
 
 DISCOVERY: dict[str, Discovery] = {
@@ -48,8 +54,18 @@ DISCOVERY: dict[str, Discovery] = {
     "kmeans": Discovery(KMeansDiscovery, needs_latents=True),
     "divisive": Discovery(DivisiveDiscovery, needs_latents=True, fit=DivisiveFit),
     "agglomerative": Discovery(AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
+    "density": Discovery(DensityDiscovery, needs_latents=True, fit=DensityFit, embedding=DensityEmbedding),
 }
-GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance}
+GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
+
+# What the papers set by IPC: option -> (up to LOW_IPC, above).
+LOW_IPC = 20
+BY_IPC: dict[str, tuple[Any, Any]] = {
+    "n_neighbors": (85, 40),
+    "min_cluster_size": (55, 15),
+    "gamma": (1.0, 0.8),
+    "prior_injection_steps": (15, 8),
+}
 
 # generate: False keeps the discovered real images themselves.
 # options: where the composition's defaults differ from its components'.
@@ -60,6 +76,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "dit": {"discovery": None, "generate": True},
     "mgd": {"discovery": "kmeans", "guidance": ["mode"], "generate": True},
     "manifoldgd": {"discovery": "divisive", "guidance": ["manifold"], "generate": True, "options": {"target": "member"}},
+    "coda_real": {"discovery": "density", "generate": False},
+    "coda": {"discovery": "density", "guidance": ["alignment"], "generate": True},
 }
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
@@ -124,6 +142,18 @@ def fit_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if model is None else {key: discovery[key] for key in ("kind", *model.model_fields)}
 
 
+def embedding_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The resolved options of the embedding that a discovery is fitted in; None where that is the latents themselves."""
+    model = DISCOVERY[discovery["kind"]].embedding
+    return None if model is None else {**{key: discovery[key] for key in model.model_fields}, "standardize": True}
+
+
+def embedding_name(embedding: Mapping[str, Any]) -> str:
+    """Where an embedding is cached. What its reducer does not read does not name it."""
+    unread = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
+    return _named(embedding["reducer"], {k: v for k, v in embedding.items() if k not in unread[embedding["reducer"]]})
+
+
 def fit_name(fit: Mapping[str, Any]) -> str:
     """Where a fit is cached."""
     return _named(fit["kind"], fit)
@@ -182,11 +212,13 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     built: dict[str, list[dict[str, Any]]] = {"discovery": [], "guidance": [], "sampler": []}
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
-        built[role].append({"kind": kind, **_validated(model, chosen, where)})
+        built[role].append({"kind": kind, **_by_ipc(_validated(model, chosen, where), ipc)})
     for guidance in built["guidance"]:
         steps = built["sampler"][0]["steps"]
         if guidance.get("t_stop", 0) > steps:
             raise LimbeckError(f"{where}.t_stop: {guidance['t_stop']} is beyond the {steps} steps")
+        if guidance.get("prior_injection_steps", 0) > steps:
+            raise LimbeckError(f"{where}.prior_injection_steps: {guidance['prior_injection_steps']} is beyond the {steps} steps")
         _check_annealing(where, guidance)
     return Method(
         name=name,
@@ -226,6 +258,11 @@ def check_ipc(method: Method, ipc: int) -> None:
     if ipc > most:
         where = f"methods.{method.name}.depth"
         raise LimbeckError(f"{where}: a tree of depth {discovery['depth']} has at most {most} nodes to choose, IPC is {ipc}")
+
+
+def _by_ipc(options: dict[str, Any], ipc: int) -> dict[str, Any]:
+    """Fill what was left open and depends on the IPC."""
+    return {k: BY_IPC[k][ipc > LOW_IPC] if v is None and k in BY_IPC else v for k, v in options.items()}
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

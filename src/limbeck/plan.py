@@ -16,7 +16,18 @@ from limbeck import protocols, specs
 from limbeck.config import RESERVED, Config, Dataset
 from limbeck.data.sources import Source, open_source, package_path
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL, METHODS, Method, check_ipc, first_line, fit_name, fit_options, resolve
+from limbeck.methods import (
+    FULL,
+    METHODS,
+    Method,
+    check_ipc,
+    embedding_name,
+    embedding_options,
+    first_line,
+    fit_name,
+    fit_options,
+    resolve,
+)
 from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
 from limbeck.students.registry import STUDENTS
@@ -170,6 +181,17 @@ class Plan:
                     return method.fit
         raise LimbeckError(f"no method in the config has the fit {fit!r}")
 
+    def embedding_of(self, embedding: str, dataset: str) -> dict[str, Any]:
+        """The options behind an embedding's folder name."""
+        if embedding == embedding_name(MAP):
+            return MAP
+        for ipc in self.run.ipc:
+            for method in self._methods(ipc, dataset):
+                found = embedding_options(method.discovery) if method.discovery else None
+                if found is not None and embedding_name(found) == embedding:
+                    return found
+        raise LimbeckError(f"no method in the config has the embedding {embedding!r}")
+
     def tangents_method(self, tangents: str, ipc: int, dataset: str) -> Method:
         """A method that has the tangents of this name."""
         for method in self._methods(ipc, dataset):
@@ -212,8 +234,19 @@ class Plan:
     def fit_path(self, w: Wildcards) -> str | None:
         """The fit that a prototypes job starts from; None where its discovery has none."""
         fit = fit_options(self.discovery_options(w["discovery"], int(w["ipc"]), w["dataset"]))
-        folder = f"{self.root}/{w['dataset']}/{w['view']}/{w['vae']}"
-        return None if fit is None else f"{folder}/fits/{fit_name(fit)}/{w['shard']}.zarr.zip"
+        return None if fit is None else f"{self._space(w)}/fits/{fit_name(fit)}/{w['shard']}.zarr.zip"
+
+    def embedding_path(self, w: Wildcards) -> str | None:
+        """The embedding that a fit or prototypes job works in; None where that is the latents themselves."""
+        if "fit" in w.keys():  # noqa: SIM118  # Snakemake's wildcards are no mapping
+            options = self.fit_of(w["fit"], w["dataset"])
+        else:
+            options = self.discovery_options(w["discovery"], int(w["ipc"]), w["dataset"])
+        found = embedding_options(options)
+        return None if found is None else f"{self._space(w)}/embeddings/{embedding_name(found)}/{w['shard']}.zarr.zip"
+
+    def _space(self, w: Wildcards) -> str:
+        return f"{self.root}/{w['dataset']}/{w['view']}/{w['vae']}"
 
     def tangents(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """The cached tangents of a method; None where it has none."""
@@ -283,7 +316,7 @@ class Plan:
             method = self.method(name, ipc, dataset)
             out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
             if method.needs_prior:
-                out["embedding"] = self.embedding(dataset, MAP)
+                out["embedding"] = self.embedding(dataset, embedding_name(MAP))
             if method.tangents:
                 out["tangent_dims"][name] = method.tangents["d"]
             if method.tangents_name:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 EXTRACTOR = "teacher"
 # the page's map of a class: the plane of its latents' two first principal components
-MAP = "pca2"
-EMBEDDINGS: dict[str, dict[str, Any]] = {MAP: {"kind": "pca", "components": 2}}
+MAP = {"reducer": "pca", "components": 2, "standardize": False}
 PAGE = Path(__file__).parent / "report/page.html.jinja"
 Wildcards = Mapping[str, Any]
 Spec = tuple[dict[str, Any], list[str]]
@@ -65,8 +64,8 @@ def _encode(plan: "Plan", w: Wildcards) -> Spec:
     return {"family": prior.family, "batch": prior.encode_batch}, [FAMILIES[prior.family][0]]
 
 
-def _reduce(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
-    return {"embedding": EMBEDDINGS[w["embedding"]]}, []
+def _reduce(plan: "Plan", w: Wildcards) -> Spec:
+    return {"embedding": plan.embedding_of(w["embedding"], w["dataset"])}, []
 
 
 def _fit(plan: "Plan", w: Wildcards) -> Spec:

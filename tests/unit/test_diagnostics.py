@@ -53,7 +53,7 @@ def space(tmp_path):
     with create(paths["latents"], LATENTS, {"latents": latents.shape, "labels": (30,)}, {}, {}, **header) as out:
         out.append("latents", latents)
         out.append("labels", labels)
-    reduce.run({"embedding": {"kind": "pca", "components": 2}}, paths["latents"], paths["embedding"])
+    reduce.run({"embedding": {"reducer": "pca", "components": 2, "standardize": False}}, paths["latents"], paths["embedding"])
     indices = np.array([0, 5, 12, 25])
     arrays = {"indices": indices, "labels": labels[indices], "counts": np.ones(4), "centroids": latents[indices]}
     with create(paths["prototypes"], PROTOTYPES, {k: v.shape for k, v in arrays.items()}, {}, {}, **header) as out:

@@ -71,7 +71,7 @@ def options(kind="divisive", **changes):
 def pool(latents, **changes):
     opts = options(**changes)
     module = agglomerative if opts["kind"] == "agglomerative" else divisive
-    return Pool(len(latents), latents, module.fit(latents, opts, 0)), opts
+    return Pool(len(latents), latents, fit=module.fit(latents, opts, 0)), opts
 
 
 def sse(x):
@@ -85,7 +85,7 @@ def test_a_tree_is_a_tree(n, seed, kind, depth, duplicates):
     if duplicates:
         latents[: n // 2] = latents[0]
     found, _ = pool(latents, kind=kind, depth=depth)
-    grown = found.tree
+    grown = found.fit
     assert sorted(grown.order.tolist()) == list(range(n))
     assert (grown.start[0], grown.stop[0], grown.parent[0], grown.depth[0]) == (0, n, -1, 0)
     for node in range(1, len(grown.start)):
@@ -106,7 +106,7 @@ def test_a_tree_is_a_tree(n, seed, kind, depth, duplicates):
 
 def test_divisive_splits_the_leaf_of_largest_sse_each_time():
     latents = points(80)
-    grown = pool(latents, depth=4)[0].tree
+    grown = pool(latents, depth=4)[0].fit
     for count in range(1, int((grown.split >= 0).sum()) + 1):
         frontier = leaves(grown, count)
         assert len(frontier) == count
@@ -120,7 +120,7 @@ def test_divisive_splits_the_leaf_of_largest_sse_each_time():
 
 def test_a_bisection_is_a_minimum_of_two_means():
     latents = points(40)
-    grown = pool(latents, depth=1)[0].tree
+    grown = pool(latents, depth=1)[0].fit
     means = [latents[grown.points(node)].mean(0) for node in (1, 2)]
     closest = np.argmin([((latents - m) ** 2).sum(1) for m in means], axis=0)
     assert set(np.flatnonzero(closest == 0).tolist()) == set(grown.points(1).tolist())
@@ -131,7 +131,7 @@ def test_a_bisection_is_a_minimum_of_two_means():
 def test_agglomerative_leaves_are_scipys_flat_clusters(n, seed, method, data):
     latents = points(n, seed)
     ipc = data.draw(st.integers(1, n))
-    grown = pool(latents, kind="agglomerative", linkage=method)[0].tree
+    grown = pool(latents, kind="agglomerative", linkage=method)[0].fit
     ours = {frozenset(grown.points(node).tolist()) for node in leaves(grown, ipc)}
     labels = fcluster(linkage(latents.astype(np.float64), method), ipc, "maxclust")
     assert ours == {frozenset(np.flatnonzero(labels == c).tolist()) for c in np.unique(labels)}
@@ -157,7 +157,7 @@ def large():
 @settings(max_examples=40, deadline=None)
 def test_levelwise_goes_round_by_round_one_level_deeper_each_time(large, ipc, s_start, seed):
     found = tree.discover(large, ipc, options(depth=6, s_start=s_start), seed, 0)
-    sizes = [int((large.tree.depth == d).sum()) for d in range(7)]
+    sizes = [int((large.fit.depth == d).sum()) for d in range(7)]
     expected = rounds(sizes, s_start, 6, ipc)
     assert found.levels[: len(expected)].tolist() == expected
     assert len(set(found.indices.tolist())) == ipc  # a real image is used once
@@ -167,9 +167,9 @@ def test_levelwise_goes_round_by_round_one_level_deeper_each_time(large, ipc, s_
 
 def test_the_rounds_go_to_the_asked_depth_where_the_tree_is_shallower():
     given_pool, _ = pool(points(64, 3), depth=12)
-    deepest = int(given_pool.tree.depth.max())
+    deepest = int(given_pool.fit.depth.max())
     assert 6 < deepest < 12
-    sizes = [int((given_pool.tree.depth == d).sum()) for d in range(deepest + 1)]
+    sizes = [int((given_pool.fit.depth == d).sum()) for d in range(deepest + 1)]
     found = tree.discover(given_pool, 12, options(depth=12, s_start=deepest), 0, 0)
     assert found.levels[0] == deepest
     assert found.levels.tolist()[: deepest + 1] == rounds(sizes, deepest, 12, 12)[: deepest + 1]
@@ -191,11 +191,11 @@ def test_prototypes_are_means_and_nearest_free_members():
     found = tree.discover(given_pool, 9, opts, 0, 0)
     used = set()
     nodes = {
-        (int(d), int(b - a), latents[given_pool.tree.points(i)].mean(0, dtype=np.float64).astype(np.float32).tobytes()): i
-        for i, (d, a, b) in enumerate(zip(given_pool.tree.depth, given_pool.tree.start, given_pool.tree.stop, strict=True))
+        (int(d), int(b - a), latents[given_pool.fit.points(i)].mean(0, dtype=np.float64).astype(np.float32).tobytes()): i
+        for i, (d, a, b) in enumerate(zip(given_pool.fit.depth, given_pool.fit.start, given_pool.fit.stop, strict=True))
     }
     for row, count, centroid, level in zip(found.indices, found.counts, found.centroids, found.levels, strict=True):
-        members = given_pool.tree.points(nodes[int(level), int(count), centroid.tobytes()])
+        members = given_pool.fit.points(nodes[int(level), int(count), centroid.tobytes()])
         free = [m for m in members if m not in used]
         assert row == free[int(((latents[free] - centroid) ** 2).sum(1).argmin())]
         used.add(int(row))

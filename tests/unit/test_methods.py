@@ -7,7 +7,7 @@ import yaml
 from limbeck.config import Config
 from limbeck.errors import LimbeckError
 from limbeck.inspection import GENERATED_DOC, GENERATED_SCHEMA, artifacts_page, config_schema
-from limbeck.methods import resolve
+from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options, resolve
 from limbeck.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +70,8 @@ def test_ready_made_configs_validate(path):
         ({"methods__manifoldgd__t_stop": 5}, r"methods\.manifoldgd\.warmup: 5 of 5 guided steps leave none to anneal"),
         ({"methods__manifoldgd__guidance": ["mode", "manifold"]}, r"methods\.manifoldgd\.guidance: 'manifold' corrects its own"),
         ({"methods__tangents": {"base": "mgd"}}, r"methods\.tangents: the name is reserved"),
+        ({"methods__coda__prior_injection_steps": 51}, r"methods\.coda\.prior_injection_steps: 51 is beyond the 50 steps"),
+        ({"methods__coda__min_cluster_size": 1}, r"methods\.coda\.min_cluster_size: .*greater than or equal to 2"),
         ({"methods__mgd__t_stop": 51}, r"methods\.mgd\.t_stop: 51 is beyond the 50 steps"),
         ({"methods__mgd__base": "mgdd"}, r"methods\.mgd\.base: unknown base 'mgdd'"),
         ({"methods__random__guidance": ["mode"]}, r"methods\.random\.guidance: keeps real images"),
@@ -168,3 +170,23 @@ def test_the_page_shows_one_first_seed_throughout():
     inputs = made.report_inputs("fashion-mini", 10)
     declared = {*inputs["distilled"], *inputs["behind"]}
     assert {p for key in ("distilled", "prototypes") for paths in spec[key].values() for p in paths} <= declared
+
+
+def test_what_the_paper_sets_by_ipc_is_filled_in():
+    config = Config()
+    low, high = (resolve(config, "coda", ipc, "p", "d") for ipc in (20, 21))
+    assert (low.discovery["n_neighbors"], low.discovery["min_cluster_size"]) == (85, 55)
+    assert (high.discovery["n_neighbors"], high.discovery["min_cluster_size"]) == (40, 15)
+    assert [m.guidance[0][key] for m in (low, high) for key in ("gamma", "prior_injection_steps")] == [1.0, 15, 0.8, 8]
+    assert resolve(Config(methods={"c": {"base": "coda", "gamma": 0.1}}), "c", 50, "p", "d").guidance[0]["gamma"] == 0.1
+
+
+def test_an_embedding_is_named_by_what_its_reducer_reads():
+    variants = {"a": {}, "b": {"min_cluster_size": 9}, "c": {"n_neighbors": 9}, "d": {"reducer": "pca"}}
+    variants["e"] = {"reducer": "pca", "n_neighbors": 9}
+    config = Config(methods={name: {"base": "coda_real", **change} for name, change in variants.items()})
+    found = {name: resolve(config, name, 10, "p", "d").discovery for name in variants}
+    names = {name: embedding_name(embedding_options(options)) for name, options in found.items()}
+    assert names["a"] == names["b"] != names["c"]
+    assert names["d"] == names["e"]
+    assert len({fit_name(fit_options(found[name])) for name in "abc"}) == 3

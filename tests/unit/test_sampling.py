@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from limbeck.config import DitTraining
 from limbeck.diffusion.sampling import combine, sample
+from limbeck.guidance.alignment import AlignmentGuidance
 from limbeck.guidance.base import Step, Targets
 from limbeck.guidance.mode import ModeGuidance, build
 from limbeck.priors.dit import DitPrior, save
@@ -203,3 +204,56 @@ def test_norms_follow_the_trajectory_to_its_end():
     assert torch.allclose(found.x0_norms[:, -1], found.latents.flatten(1).norm(dim=1), rtol=1e-5)
     noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     assert (found.step_norms.sum(1) >= (found.latents - noise).flatten(1).norm(dim=1) - 1e-4).all()
+
+
+# CoDA's alignment.
+
+
+def alignment(gamma=0.4, pis=3, released=False):
+    return AlignmentGuidance(torch.full(SHAPE, 0.5), gamma, pis, released)
+
+
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler])
+@pytest.mark.parametrize("guide", [{"gamma": 0.0}, {"pis": 10}])
+def test_no_alignment_is_unguided_bit_for_bit(kind, guide):
+    assert torch.equal(run(kind).latents, run(kind, guidance=[alignment(**guide)]).latents)
+
+
+def test_alignment_is_the_interpolation_of_equation_6_on_the_conditional_branch_alone():
+    abars = scheduler().alphas_cumprod.double()
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    for i, t in enumerate(range(900, -1, -100)):
+        a, b = abars[t], abars[t - 100] if t >= 100 else torch.tensor(1.0).double()
+        null, cond = denoiser(x, t, torch.full((3,), 9))[0], denoiser(x, t, torch.tensor([0, 1, 2]))[0]
+        if i < 7:  # the last 3 of 10 inject the prior
+            x0 = (x - (1 - a).sqrt() * cond) / a.sqrt()
+            x0 = 0.6 * x0 + 0.4 * 0.5
+            cond = (x - a.sqrt() * x0) / (1 - a).sqrt()
+        eps = null + 1.5 * (cond - null)
+        x = b.sqrt() * (x - (1 - a).sqrt() * eps) / a.sqrt() + (1 - b).sqrt() * eps
+    assert torch.allclose(run(guidance=[alignment()]).latents.double(), x, atol=3e-5)
+
+
+def test_alignment_never_touches_the_null_branch():
+    """With scale 0 only the null branch counts."""
+    assert torch.equal(run(scale=0.0).latents, run(scale=0.0, guidance=[alignment(1.0, 0)]).latents)
+    assert not torch.allclose(run(scale=1.0).latents, run(scale=1.0, guidance=[alignment(1.0, 0)]).latents)
+
+
+@given(st.floats(0, 1), st.floats(0.001, 0.999))
+@settings(max_examples=30, deadline=None)
+def test_the_released_variant_multiplies_by_sigma(gamma, abar):
+    x0 = torch.randn(SHAPE)
+    step = Step(0, 10, abar, 0.0)
+    paper, released = (alignment(gamma, 3, variant)(step, x0, x0) for variant in (False, True))
+    if gamma == 0:
+        assert paper is released is None
+    else:
+        assert torch.allclose(x0 + paper, (1 - gamma) * x0 + gamma * 0.5, atol=1e-6)
+        assert torch.allclose(released, paper * math.sqrt((1 - abar) / abar), rtol=1e-5)
+
+
+def test_alignment_and_mode_guidance_add_up():
+    both = run(guidance=[alignment(), mode()]).latents
+    assert not torch.allclose(both, run(guidance=[alignment()]).latents)
+    assert not torch.allclose(both, run(guidance=[mode()]).latents)

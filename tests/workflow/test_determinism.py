@@ -68,7 +68,7 @@ def test_batch_size_changes_images_by_rounding_alone(one, tmp_path, solver, kind
     mini, prior = one.results / "fashion-mini/v32", one.results / "priors/tiny"
     latents, files = mini / f"tiny/latents/0{SUFFIX}", {"prototypes": tmp_path / f"prototypes{SUFFIX}"}
     discovery = {"discovery": {"kind": "random"}, "ipc": 9, "seed": 0, "code": "x"}
-    select.run(discovery, latents, None, files["prototypes"])
+    select.run(discovery, latents, files["prototypes"])
     spec = {
         "guidance": [MODE],
         "tangents": None,

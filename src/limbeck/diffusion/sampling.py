@@ -27,16 +27,17 @@ def combine(cond: Tensor, null: Tensor, scale: float, channels: int | Literal["a
     return torch.cat([guided[:, :channels], cond[:, channels:]], dim=1)
 
 
-def predict_noise(
-    denoise: Denoiser, x: Tensor, t: int, labels: Tensor, null: int, scale: float, channels: int | Literal["all"]
-) -> tuple[Tensor, Tensor | None]:
-    """Guided noise and the conditional branch's variance; at scale 1 the null branch is not evaluated."""
+def branches(
+    denoise: Denoiser, x: Tensor, t: int, labels: Tensor, null: int, scale: float
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Conditional noise, null noise and the conditional branch's variance; at scale 1 the null branch is not evaluated."""
     if scale == 1:
-        return denoise(x, t, labels)
+        eps, variance = denoise(x, t, labels)
+        return eps, None, variance
     both = torch.cat([labels, torch.full_like(labels, null)])
     eps, variance = denoise(torch.cat([x, x]), t, both)
     cond, uncond = eps.chunk(2)
-    return combine(cond, uncond, scale, channels), None if variance is None else variance.chunk(2)[0]
+    return cond, uncond, None if variance is None else variance.chunk(2)[0]
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,17 @@ def sample(
     abars = step_abars(scheduler)
     norms, x0_norms = torch.empty(2, len(x), len(timesteps))
     for index, (t, abar) in enumerate(zip(timesteps, abars, strict=True)):
-        eps, variance = predict_noise(denoise, x, t, labels, null, cfg_scale, cfg_channels)
+        cond, uncond, variance = branches(denoise, x, t, labels, null, cfg_scale)
         sigma = _posterior_std(scheduler, t, variance) if stochastic else torch.zeros(())
         step = Step(index, len(timesteps), abar, float(sigma.mean()))
-        x0_hat = (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+        for guide in guidance:
+            if guide.hook == "cond" and (correction := guide(step, x, _clean(x, cond, abar))) is not None:
+                cond = cond - math.sqrt(abar / (1 - abar)) * correction  # CoDA Eq. 7
+        eps = cond if uncond is None else combine(cond, uncond, cfg_scale, cfg_channels)
+        x0_hat = _clean(x, eps, abar)
         shift, guided = torch.zeros_like(x), x0_hat
         for guide in guidance:
-            correction = guide(step, x, x0_hat)
-            if correction is None:
+            if guide.hook == "cond" or (correction := guide(step, x, x0_hat)) is None:
                 continue
             if guide.hook == "posterior":
                 shift = shift + correction * sigma
@@ -109,6 +113,11 @@ def sample(
         x0_norms[:, index] = guided.flatten(1).norm(dim=1)
         x = following
     return Sampled(x, norms, x0_norms)
+
+
+def _clean(x: Tensor, eps: Tensor, abar: float) -> Tensor:
+    """x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar)."""
+    return (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:

@@ -30,15 +30,34 @@ class Tree:
 
 
 @dataclass(frozen=True)
+class Clusters:
+    """Density clusters of N points. labels: (N,) 0, 1, … or -1 for an outlier. probabilities: (N,) of membership."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Coordinates (N, m); of a linear embedding also its axes (m, D) and what it subtracts first, centre (D,)."""
+
+    coordinates: np.ndarray
+    axes: np.ndarray | None = None
+    centre: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Pool:
     """The images of one class that a discovery chooses from.
 
-    n: how many. latents: (n, D) float32, or None where none were asked for. tree: the cached fit of discoveries that have one.
+    n: how many. latents: (n, D) float32, or None where none were asked for. embedding: (n, m), and fit: the cached one, of
+    discoveries that have them.
     """
 
     n: int
     latents: np.ndarray | None = None
-    tree: Tree | None = None
+    embedding: np.ndarray | None = None
+    fit: Tree | Clusters | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,11 @@ class Found:
 
     indices: (IPC,) rows of the class's images, distinct. counts: (IPC,) images each stands for.
     centroids: (IPC, D) mean latents, or None where no latents were asked for. levels: (IPC,) depth in the tree, or None.
+    origins: (IPC,) 0 initial, 1 split, 2 outlier, 3 forced (CoDA Alg. 2), or None.
     """
 
     indices: np.ndarray
     counts: np.ndarray
     centroids: np.ndarray | None
     levels: np.ndarray | None = None
+    origins: np.ndarray | None = None

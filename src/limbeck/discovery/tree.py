@@ -15,7 +15,9 @@ def start_level(s_start: int | None, classes: int, depth: int) -> int:
 
 
 def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -> Found:
-    """IPC nodes of ``pool.tree``; the real image of a node is its member nearest to the node's mean that no other node has taken.
+    """IPC nodes of the tree ``pool.fit``.
+
+    The real image of a node is its member nearest to the node's mean that no other node has taken.
 
     ``options['classes']`` is the number of classes of the whole dataset.
 
@@ -23,9 +25,9 @@ def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -
     ------
     ValueError: the tree has fewer usable nodes than IPC.
     """
-    if pool.latents is None or pool.tree is None:
+    if pool.latents is None or not isinstance(pool.fit, Tree):
         raise ValueError("needs latents and their tree")
-    tree = pool.tree
+    tree = pool.fit
     takers = _Takers(pool.latents, tree)
     if options["selection"] == "levelwise":
         last = int(options.get("depth", tree.depth.max()))

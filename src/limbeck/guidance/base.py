@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-Hook = Literal["combined", "posterior"]
+Hook = Literal["cond", "combined", "posterior"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Step:
 class Guidance(Protocol):
     """Corrects the predicted clean latent.
 
-    hook ``combined``: x0_hat += correction, after classifier-free guidance; ``posterior``: the mean of
-    x_{t-1} += correction * sigma. ``recompute_noise``: whether eps follows the corrected x0_hat.
+    hook ``cond``: x0_hat of the conditional branch += correction, before classifier-free guidance; ``combined``: x0_hat +=
+    correction, after it; ``posterior``: the mean of x_{t-1} += correction * sigma.
+    ``recompute_noise``: whether eps follows the corrected x0_hat.
     """
 
     hook: Hook

@@ -86,6 +86,22 @@ def _outline(axis: Any, points: np.ndarray, colour: str) -> None:
         axis.plot(*np.vstack([corners, corners[:1]]).T, c=colour, lw=0.8)
 
 
+def origin_figure(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
+    """Where each set's representatives come from, as stacked shares (CoDA Fig. 4)."""
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        left = np.zeros(len(shares))
+        for name, part in zip(names, np.array(list(shares.values())).T, strict=True):
+            axis.barh(list(shares), 100 * part, left=100 * left, label=name, height=0.6)
+            left += part
+        axis.invert_yaxis()
+        axis.set(xlabel="share of the representatives, %", xlim=(0, 100))
+        axis.legend(fontsize=7, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+    return _png(draw, 8, 0.5 * len(shares) + 1.1)
+
+
 def trajectory_figure(norms: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> bytes:
     """Mean |x0_hat| over the solver's steps, as a share of them, and its variance within classes."""
 

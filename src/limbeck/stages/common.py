@@ -28,9 +28,9 @@ def class_rows(labels: np.ndarray) -> Iterator[tuple[int, slice]]:
         yield int(label), slice(int(start), int(stop))
 
 
-def read_class(latents: Artifact, rows: slice) -> np.ndarray:
-    """A class's latents as float32 (N, D)."""
-    found = latents.read("latents", rows.start, rows.stop).astype(np.float32)
+def read_class(points: Artifact, rows: slice) -> np.ndarray:
+    """A class's latents, or its coordinates in an embedding, as float32 (N, D)."""
+    found = points.read("latents" if "latents" in points else "coordinates", rows.start, rows.stop).astype(np.float32)
     return found.reshape(len(found), -1)
 
 

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.artifacts import DISTILLED, EMBEDDING, PROTOTYPES
-from limbeck.report.diagnostics import Cloud, angle_figure, chance_share, cost_figure, hull_ratio, map_figure, trajectory_figure
+from limbeck.artifacts import DISTILLED, EMBEDDING, ORIGINS, PROTOTYPES
+from limbeck.report.diagnostics import (
+    Cloud,
+    angle_figure,
+    chance_share,
+    cost_figure,
+    hull_ratio,
+    map_figure,
+    origin_figure,
+    trajectory_figure,
+)
 from limbeck.stages.common import Spec, class_rows
 from limbeck.store import SUFFIX, Artifact
 
@@ -21,6 +30,7 @@ class Diagnostics:
 
     map: str = ""
     hulls: list[tuple[str, str]] = field(default_factory=list)
+    origins: str = ""
     trajectories: str = ""
     angles: str = ""
     cost: str = ""
@@ -31,6 +41,7 @@ def gather(spec: Spec, accuracies: Mapping[str, float]) -> Diagnostics:
     """All of them. accuracies: row -> mean accuracy of the first student."""
     out = Diagnostics()
     _map(spec, out)
+    _origins(spec, out)
     _trajectories(spec, out)
     _cost(spec, out, accuracies)
     return out
@@ -68,6 +79,20 @@ def _clouds(embedding: str, prototypes: Mapping[str, str], targets: Mapping[str,
                 where = np.einsum("pcf,pf->pc", axes[own], means - centres[own])
         placed[name] = (labels, where)
     return [Cloud(classes[c], points[at], {name: where[labels == c] for name, (labels, where) in placed.items()}) for c, at in rows]
+
+
+def _origins(spec: Spec, out: Diagnostics) -> None:
+    shares = {}
+    for name in (row for row in spec["order"] if row in spec["prototypes"]):
+        parts = []
+        for path in spec["prototypes"][name]:
+            with Artifact(path, PROTOTYPES) as found:
+                parts += [found["origins"]] if "origins" in found else []
+        if parts:
+            origins = np.concatenate(parts)
+            shares[name] = [float((origins == i).mean()) for i in range(len(ORIGINS))]
+    if shares:
+        out.origins = _encoded(origin_figure(shares, ORIGINS))
 
 
 def _trajectories(spec: Spec, out: Diagnostics) -> None:

@@ -1,49 +1,61 @@
-"""fit: the IPC-free part of a discovery, a tree of every class of a shard."""
+"""fit: the IPC-free part of a discovery for every class of a shard: a tree, or density clusters."""
 
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from limbeck.artifacts import LATENTS, TREE
+from limbeck.artifacts import CLUSTERS, TREE
 from limbeck.components import FIT
-from limbeck.discovery.base import Tree
+from limbeck.discovery.base import Clusters, Tree
 from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.store import Artifact, create
 
 NODES = ("start", "stop", "parent", "depth", "split")
 
 
-def run(spec: Spec, latents: Path, fit: Path) -> None:
-    """Write ``fit``. It depends on neither IPC nor seed."""
+def run(spec: Spec, points: Path, fit: Path) -> None:
+    """Write ``fit`` from latents or an embedding. It depends on neither IPC nor seed."""
     options = spec["fit"]
     kernel = import_module(FIT[options["kind"]]).fit
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("order", "labels", *NODES)}
-    with Artifact(latents, LATENTS) as source, progress("fit") as report:
+    rows: dict[str, list[np.ndarray]] = {}
+    with Artifact(points) as source, progress("fit") as report:
         labels = source["labels"]
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         for label, where in class_rows(labels):
-            tree = kernel(read_class(source, where), options, label)
-            rows["order"].append(tree.order + where.start)
-            rows["labels"].append(np.full(len(tree.start), label))
-            for name in NODES:
-                offset = where.start if name in ("start", "stop") else 0
-                rows[name].append(getattr(tree, name) + offset)
+            found = kernel(read_class(source, where), options, label)
+            arrays = _of_tree(found, label, where.start) if isinstance(found, Tree) else _of_clusters(found, label)
+            for name, values in arrays.items():
+                rows.setdefault(name, []).append(values)
             report(where.stop, len(labels))
-    arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
-    with create(fit, TREE, {k: v.shape for k, v in arrays.items()}, params(spec), {"latents": latents}, **header) as out:
-        for name, array in arrays.items():
+    joined = {name: np.concatenate(parts) for name, parts in rows.items()}
+    schema = TREE if "order" in joined else CLUSTERS
+    with create(fit, schema, {k: v.shape for k, v in joined.items()}, params(spec), {"points": points}, **header) as out:
+        for name, array in joined.items():
             out.append(name, array)
 
 
-def read_trees(path: Path) -> dict[int, Tree]:
-    """class -> its tree, over the class's own rows."""
-    with Artifact(path, TREE) as found:
-        order, labels = found["order"], found["labels"]
-        nodes = {name: found[name] for name in NODES}
-    trees = {}
-    for label, where in class_rows(labels):
-        first, last = int(nodes["start"][where.start]), int(nodes["stop"][where.start])
-        own = {name: nodes[name][where] for name in NODES}
-        trees[label] = Tree(order[first:last] - first, **(own | {name: own[name] - first for name in ("start", "stop")}))
-    return trees
+def _of_tree(tree: Tree, label: int, first: int) -> dict[str, np.ndarray]:
+    nodes = {name: getattr(tree, name) + (first if name in ("start", "stop") else 0) for name in NODES}
+    return {"order": tree.order + first, "labels": np.full(len(tree.start), label), **nodes}
+
+
+def _of_clusters(clusters: Clusters, label: int) -> dict[str, np.ndarray]:
+    n = len(clusters.labels)
+    return {"clusters": clusters.labels, "probabilities": clusters.probabilities, "labels": np.full(n, label)}
+
+
+def read_fits(path: Path) -> dict[int, Tree | Clusters]:
+    """class -> its tree or clusters, over the class's own rows."""
+    with Artifact(path) as found:
+        labels = found["labels"]
+        if found.schema is CLUSTERS:
+            clusters, probabilities = found["clusters"], found["probabilities"]
+            return {label: Clusters(clusters[at], probabilities[at]) for label, at in class_rows(labels)}
+        order, nodes = found["order"], {name: found[name] for name in NODES}
+    return {label: _tree(order, {name: nodes[name][at] for name in NODES}) for label, at in class_rows(labels)}
+
+
+def _tree(order: np.ndarray, nodes: dict[str, np.ndarray]) -> Tree:
+    first, last = int(nodes["start"][0]), int(nodes["stop"][0])
+    return Tree(order[first:last] - first, **(nodes | {name: nodes[name] - first for name in ("start", "stop")}))

@@ -5,20 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.artifacts import PROTOTYPES
+from limbeck.artifacts import EMBEDDING, PROTOTYPES
 from limbeck.components import DISCOVERY
 from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
-from limbeck.stages.common import Spec, class_rows, params, progress, read_class
-from limbeck.stages.fit import read_trees
+from limbeck.stages.common import Spec, class_rows, params, progress, read_all, read_class
+from limbeck.stages.fit import read_fits
 from limbeck.store import Artifact, create
 
 
-def run(spec: Spec, points: Path, fit: Path | None, prototypes: Path) -> None:
-    """Write ``prototypes`` from latents (and the trees of ``fit``), or from images where the discovery needs none."""
+def run(spec: Spec, points: Path, prototypes: Path, embedding: Path | None = None, fit: Path | None = None) -> None:
+    """Write ``prototypes`` from latents, or from images where the discovery needs none; with its cached embedding and fit."""
     ipc = spec["ipc"]
     discover = import_module(DISCOVERY[spec["discovery"]["kind"]]).discover
-    trees = read_trees(fit) if fit else {}
+    fits = read_fits(fit) if fit else {}
+    (coordinates,) = read_all([embedding], EMBEDDING, "coordinates") if embedding else (None,)
     rows: dict[str, list[np.ndarray]] = {}
     with Artifact(points) as source, progress("select") as report:
         labels, names = source["labels"], source.attrs["classes"]
@@ -26,7 +27,9 @@ def run(spec: Spec, points: Path, fit: Path | None, prototypes: Path) -> None:
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         shape = source.shape("latents")[1:] if "latents" in source else None
         for done, (label, where) in enumerate(class_rows(labels), 1):
-            pool = Pool(where.stop - where.start, read_class(source, where) if shape else None, trees.get(label))
+            latents = read_class(source, where) if shape else None
+            own = None if coordinates is None else coordinates[where]
+            pool = Pool(where.stop - where.start, latents, own, fits.get(label))
             if pool.n < ipc:
                 raise LimbeckError(f"class {names[label]!r} has {pool.n} images, fewer than IPC {ipc}")
             try:
@@ -37,7 +40,7 @@ def run(spec: Spec, points: Path, fit: Path | None, prototypes: Path) -> None:
                 rows.setdefault(name, []).append(values)
             report(done, len(np.unique(labels)))
     arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
-    inputs = {"points": points, **({"fit": fit} if fit else {})}
+    inputs = {name: path for name, path in (("points", points), ("embedding", embedding), ("fit", fit)) if path}
     with create(prototypes, PROTOTYPES, {k: v.shape for k, v in arrays.items()}, params(spec), inputs, **header) as out:
         for name, array in arrays.items():
             out.append(name, array)
@@ -53,7 +56,8 @@ def _arrays(found: Found, pool: Pool, shape: tuple[int, ...] | None, first: int,
             "centroid_spread": _spread(pool.latents, centroids),
             "member_spread": _spread(pool.latents, members),
         }
-    return arrays if found.levels is None else {**arrays, "levels": found.levels}
+    optional = {"levels": found.levels, "origins": found.origins}
+    return arrays | {name: values for name, values in optional.items() if values is not None}
 
 
 def _spread(latents: np.ndarray, prototypes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,182 @@
+"""CoDA's discovery: Algorithm 2's strategies on data made for each, the embedding against brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.manifold import trustworthiness
+
+from limbeck.discovery import density
+from limbeck.discovery.base import Clusters, Pool
+from limbeck.discovery.density import FORCED, INITIAL, OUTLIER, SPLIT
+from limbeck.discovery.embedding import nearest_neighbours, reduce
+from limbeck.discovery.hdbscan import fit
+
+OPTIONS = {"min_cluster_size": 10, "min_samples": 3}
+
+
+def blobs(centres, size, spread=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.normal(c, spread, (size, len(c))) for c in centres])
+
+
+def pool(points, size=10):
+    options = {**OPTIONS, "min_cluster_size": size}
+    return Pool(len(points), points.astype(np.float32), points, fit(points, options, 0)), options
+
+
+def discover(points, ipc, size=10, seed=0):
+    given_pool, options = pool(points, size)
+    found = density.discover(given_pool, ipc, options, seed, 0)
+    assert len(set(found.indices.tolist())) == ipc  # real, distinct
+    assert found.indices.min() >= 0
+    assert found.indices.max() < len(points)
+    assert (np.diff(found.counts) <= 0).all()
+    return found
+
+
+GRID = [(10.0 * i, 10.0 * j) for i in range(3) for j in range(3)]
+
+
+def test_as_many_clusters_as_asked_for_are_the_blobs():
+    found = discover(blobs(GRID, 30), 9)
+    assert sorted((found.indices // 30).tolist()) == list(range(9))
+    assert found.origins.tolist() == [INITIAL] * 9
+    assert found.counts.tolist() == [30] * 9
+
+
+def test_too_many_clusters_keep_the_largest():
+    sizes = [20, 60, 30, 50]
+    points = np.concatenate([blobs([GRID[i]], n, seed=i) for i, n in enumerate(sizes)])
+    found = discover(points, 2)
+    assert [int(np.searchsorted(np.cumsum(sizes), i, side="right")) for i in found.indices] == [1, 3]
+    assert found.counts.tolist() == [60, 50]
+
+
+def test_the_representative_is_the_member_of_highest_probability():
+    points = blobs(GRID[:2], 40)
+    clusters = fit(points, OPTIONS, 0)
+    found = discover(points, 2)
+    for row in found.indices:
+        members = np.flatnonzero(clusters.labels == clusters.labels[row])
+        assert clusters.probabilities[row] == clusters.probabilities[members].max()
+
+
+def test_strategy_1_splits_a_cluster_that_hides_two():
+    """Two dense cores that the first clustering took for one, far from a third."""
+    points = np.concatenate([blobs([(0, 0), (2.2, 0)], 60, 0.2), blobs([(100, 0)], 60, 0.2, seed=1)])
+    given_pool = Pool(180, points.astype(np.float32), points, Clusters(np.repeat([0, 0, 1], 60), np.ones(180)))
+    found = density.discover(given_pool, 3, OPTIONS, 0, 0)
+    assert sorted(found.origins.tolist()) == [INITIAL, SPLIT, SPLIT]
+    assert found.counts.tolist() == [60, 60, 60]
+    halves = points[found.indices[found.origins == SPLIT]]
+    assert abs(halves[0, 0] - halves[1, 0]) > 1.5
+
+
+def test_strategy_2_clusters_the_outliers():
+    rng = np.random.default_rng(2)
+    points = np.concatenate([blobs(GRID[:2], 15, 0.05), rng.uniform(-300, 300, (12, 2))])
+    given_pool, _ = pool(points)
+    outliers = set(np.flatnonzero(given_pool.fit.labels < 0).tolist())
+    assert len(outliers) >= 5
+    found = discover(points, 7)
+    assert sorted(found.origins.tolist()) == [INITIAL] * 2 + [OUTLIER] * 5
+    assert set(found.indices[found.origins == OUTLIER].tolist()) <= outliers
+
+
+def test_strategy_3_lowers_the_size_until_a_cluster_splits():
+    """Clusters of 21-23 points in which 10 + 10 never fit, but smaller groups do; no outliers to fall back on."""
+    points = np.concatenate([blobs([(x, 0), (x + 1.5, 0), (x + 0.7, 1.2)], 7, 0.05, seed=int(x)) for x in (0, 50, 100)])
+    labels = np.repeat([0, 1, 2], 21)
+    given_pool = Pool(63, points.astype(np.float32), points, Clusters(labels, np.ones(63)))
+    found = density.discover(given_pool, 5, OPTIONS, 0, 0)
+    assert sorted(found.origins.tolist()).count(FORCED) == 4
+    assert sorted(found.counts.tolist()) == [7, 7, 14, 14, 21]
+
+
+def test_when_nothing_can_be_split_the_largest_is_halved():
+    points = blobs([(0, 0), (50, 0)], 15, 1e-3)
+    found = discover(points, 20)
+    assert set(found.origins.tolist()) <= {INITIAL, FORCED}
+
+
+@pytest.mark.parametrize("ipc", [1, 2, 7, 30])
+def test_one_tight_blob(ipc):
+    discover(blobs([(0, 0, 0)], 30, 1e-3), ipc)
+
+
+@pytest.mark.parametrize("ipc", [1, 2, 7, 30])
+def test_all_points_equal(ipc):
+    discover(np.ones((30, 4)), ipc)
+
+
+def test_a_class_smaller_than_the_ipc_is_an_error():
+    with pytest.raises(ValueError, match="reaches 5 representatives, one per image, fewer than IPC 6"):
+        discover(blobs([(0, 0)], 5), 6)
+
+
+@given(st.integers(1, 80), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.0, 0.01, 1.0, 30.0]), st.data())
+@settings(max_examples=80, deadline=None)
+def test_any_class_gives_exactly_ipc(n, size, seed, spread, data):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(n, 3)) * spread + rng.integers(0, 4, (n, 1)) * 10.0
+    discover(points, data.draw(st.integers(1, n)), size, seed)
+
+
+def test_a_fixed_seed_gives_the_same_set():
+    points = np.random.default_rng(0).normal(size=(200, 5))
+    a, b = (discover(points, 20, 5, seed=3) for _ in range(2))
+    assert np.array_equal(a.indices, b.indices)
+
+
+# The embedding.
+
+
+def options(reducer, **changes):
+    return {"reducer": reducer, "components": 5, "n_neighbors": 15, "min_dist": 0.0, "standardize": True, **changes}
+
+
+@given(st.integers(2, 60), st.integers(0, 1000), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_neighbours_are_brute_force_with_oneself_first(n, seed, duplicates):
+    points = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
+    if duplicates:
+        points[: n // 2] = points[0]
+    k = min(n, 6)
+    indices, distances = nearest_neighbours(points, k)
+    assert (indices[:, 0] == np.arange(n)).all()
+    assert (distances[:, 0] == 0).all()
+    assert all(len(set(row)) == k for row in indices.tolist())
+    exact = np.sort(np.linalg.norm(points[:, None].astype(np.float64) - points, axis=-1), axis=1)[:, :k]
+    assert np.allclose(np.sort(distances, axis=1), exact, atol=2e-3)
+
+
+def test_none_is_the_standard_scores():
+    points = np.random.default_rng(0).normal(3, 2, (40, 6)).astype(np.float32)
+    found = reduce(points, options("none"), 0).coordinates
+    assert np.allclose(found, (points - points.mean(0)) / points.std(0), atol=1e-5)
+
+
+def test_pca_keeps_the_variance_of_the_leading_axes():
+    points = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    found = reduce(points, options("pca", components=3), 0)
+    scores = (points - points.mean(0)) / points.std(0)
+    values = np.linalg.svd(scores.astype(np.float64), compute_uv=False)[:3]
+    assert np.allclose(np.linalg.norm(found.coordinates, axis=0), values, rtol=1e-5)
+
+
+@pytest.mark.long
+def test_umap_keeps_neighbourhoods_and_gives_the_same_answer_twice():
+    points = blobs([tuple(row) for row in np.eye(8)[:4] * 6], 40, 0.8).astype(np.float32)
+    found = reduce(points, options("umap"), 0).coordinates
+    assert np.array_equal(found, reduce(points, options("umap"), 0).coordinates)
+    assert found.shape == (160, 5)
+    assert trustworthiness(points, found, n_neighbors=10) > 0.85
+
+
+@pytest.mark.long
+def test_a_class_smaller_than_its_neighbourhood_is_capped_and_says_so(capsys):
+    points = np.random.default_rng(1).normal(size=(12, 9)).astype(np.float32)
+    assert reduce(points, options("umap", n_neighbors=85, components=50), 7).coordinates.shape == (12, 50)
+    assert "class 7 has 12 images: n_neighbors 85 capped at 11" in capsys.readouterr().err
+    assert reduce(points[:3], options("umap"), 7).coordinates.shape == (3, 5)
