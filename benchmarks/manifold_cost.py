@@ -73,7 +73,7 @@ class _Commands:
             at = {**view, "discovery": method.discovery_name}
             fit = self.plan.fit_path({**at, "dataset": DATA, "ipc": IPC, "shard": 0})
             if fit:
-                alone(self._command("fit", {**view, "fit": Path(fit).parent.name}, latents=latents, fit=fit))
+                alone(self._command("fit", {**view, "fit": Path(fit).parent.name}, points=latents, fit=fit))
             alone(self._command("select", at, points=latents, fit=fit, prototypes=self._prototypes(name)))
 
     def _prototypes(self, name: str) -> str:
