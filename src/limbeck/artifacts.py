@@ -88,8 +88,8 @@ EMBEDDING = Schema(
         ),
     },
 )
-# where a representative of the density discovery comes from (CoDA Alg. 2), by the numbers in 'origins'
-ORIGINS = ("initial", "split", "outlier", "forced")
+# where a representative of the density discovery comes from (CoDA Alg. 2; halved: where the printed one would not end)
+ORIGINS = ("initial", "split", "outlier", "forced", "halved")
 PROTOTYPES = Schema(
     "prototypes",
     2,
@@ -136,7 +136,7 @@ PROTOTYPES = Schema(
             "uint8",
             "origin",
             ", ".join(f"{i} {name}" for i, name in enumerate(ORIGINS)) + " (CoDA Alg. 2)",
-            (0, 3),
+            (0, 4),
             optional=True,
         ),
     },

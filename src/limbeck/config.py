@@ -257,10 +257,10 @@ class AlignmentGuidance(Model):
         None, ge=0, description="alignment strength; null: 1.0 up to IPC 20, 0.8 above (the paper's for DiT)"
     )
     prior_injection_steps: int | None = Field(
-        None, ge=0, description="last steps without alignment (PIS); null: 15 up to IPC 20, 8 above (the paper's for DiT)"
+        None, ge=0, description="last steps without alignment (PIS); null: 15 up to IPC 20, 8 above, of 50 (the paper's for DiT)"
     )
     target: Literal["centroid", "member"] = Field("member", description="the representative's latent, or its cluster's mean")
-    variant: Literal["paper", "released"] = Field("paper", description="released: times the scheduler's sigma")
+    alignment: Literal["paper", "released"] = Field("paper", description="released: times the scheduler's sigma")
 
 
 class Sampler(Model):

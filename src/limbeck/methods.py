@@ -58,7 +58,7 @@ DISCOVERY: dict[str, Discovery] = {
 }
 GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
 
-# What the papers set by IPC: option -> (up to LOW_IPC, above).
+# What CoDA sets by IPC: option -> (up to LOW_IPC, above). The injection steps are those of 50.
 LOW_IPC = 20
 BY_IPC: dict[str, tuple[Any, Any]] = {
     "n_neighbors": (85, 40),
@@ -66,6 +66,8 @@ BY_IPC: dict[str, tuple[Any, Any]] = {
     "gamma": (1.0, 0.8),
     "prior_injection_steps": (15, 8),
 }
+# What a reducer does not read must not name its embedding.
+UNREAD = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
 
 # generate: False keeps the discovered real images themselves.
 # options: where the composition's defaults differ from its components'.
@@ -139,19 +141,18 @@ def _named(kind: str, options: Mapping[str, Any]) -> str:
 def fit_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
     """The resolved options that a discovery's IPC-free fit depends on; None where it has no fit."""
     model = DISCOVERY[discovery["kind"]].fit
-    return None if model is None else {key: discovery[key] for key in ("kind", *model.model_fields)}
+    return None if model is None else {k: v for k, v in discovery.items() if k in ("kind", *model.model_fields)}
 
 
 def embedding_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
     """The resolved options of the embedding that a discovery is fitted in; None where that is the latents themselves."""
     model = DISCOVERY[discovery["kind"]].embedding
-    return None if model is None else {**{key: discovery[key] for key in model.model_fields}, "standardize": True}
+    return None if model is None else {**{k: v for k, v in discovery.items() if k in model.model_fields}, "standardize": True}
 
 
 def embedding_name(embedding: Mapping[str, Any]) -> str:
-    """Where an embedding is cached. What its reducer does not read does not name it."""
-    unread = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
-    return _named(embedding["reducer"], {k: v for k, v in embedding.items() if k not in unread[embedding["reducer"]]})
+    """Where an embedding is cached."""
+    return _named(embedding["reducer"], embedding)
 
 
 def fit_name(fit: Mapping[str, Any]) -> str:
@@ -212,7 +213,8 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     built: dict[str, list[dict[str, Any]]] = {"discovery": [], "guidance": [], "sampler": []}
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
-        built[role].append({"kind": kind, **_by_ipc(_validated(model, chosen, where), ipc)})
+        built[role].append({"kind": kind, **_validated(model, chosen, where)})
+    _fill(built, ipc)
     for guidance in built["guidance"]:
         steps = built["sampler"][0]["steps"]
         if guidance.get("t_stop", 0) > steps:
@@ -260,9 +262,15 @@ def check_ipc(method: Method, ipc: int) -> None:
         raise LimbeckError(f"{where}: a tree of depth {discovery['depth']} has at most {most} nodes to choose, IPC is {ipc}")
 
 
-def _by_ipc(options: dict[str, Any], ipc: int) -> dict[str, Any]:
-    """Fill what was left open and depends on the IPC."""
-    return {k: BY_IPC[k][ipc > LOW_IPC] if v is None and k in BY_IPC else v for k, v in options.items()}
+def _fill(built: dict[str, list[dict[str, Any]]], ipc: int) -> None:
+    """Fill what was left open and depends on the IPC, and drop what is not read."""
+    for options in (*built["discovery"], *built["guidance"]):
+        for key in [key for key in options if key in BY_IPC and options[key] is None]:
+            options[key] = BY_IPC[key][ipc > LOW_IPC]
+            if key == "prior_injection_steps":
+                options[key] = round(options[key] * built["sampler"][0]["steps"] / 50)
+        for key in UNREAD.get(options.get("reducer", ""), ()):
+            options.pop(key)
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

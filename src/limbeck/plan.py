@@ -18,6 +18,7 @@ from limbeck.data.sources import Source, open_source, package_path
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
     FULL,
+    LOW_IPC,
     METHODS,
     Method,
     check_ipc,
@@ -173,9 +174,15 @@ class Plan:
                 return method.discovery
         raise LimbeckError(f"no method in the config has the discovery {discovery!r} at ipc {ipc}")
 
+    def _ipcs(self) -> list[int]:
+        """IPCs at which any option may change: what is IPC-free belongs to a method at one of them."""
+        mappings = (value for spec in self.config.methods.values() for value in spec.values() if isinstance(value, Mapping))
+        named = (int(key) for mapping in mappings for key in mapping if str(key).isdigit())
+        return list(dict.fromkeys((*self.run.ipc, LOW_IPC, LOW_IPC + 1, *named)))
+
     def fit_of(self, fit: str, dataset: str) -> dict[str, Any]:
-        """The options behind a fit's folder name; it is IPC-free, so any IPC of the run that has it will do."""
-        for ipc in self.run.ipc:
+        """The options behind a fit's folder name; it is IPC-free, so any IPC that has it will do."""
+        for ipc in self._ipcs():
             for method in self._methods(ipc, dataset):
                 if method.fit is not None and fit_name(method.fit) == fit:
                     return method.fit
@@ -185,7 +192,7 @@ class Plan:
         """The options behind an embedding's folder name."""
         if embedding == embedding_name(MAP):
             return MAP
-        for ipc in self.run.ipc:
+        for ipc in self._ipcs():
             for method in self._methods(ipc, dataset):
                 found = embedding_options(method.discovery) if method.discovery else None
                 if found is not None and embedding_name(found) == embedding:

@@ -8,9 +8,9 @@ from sklearn.manifold import trustworthiness
 
 from limbeck.discovery import density
 from limbeck.discovery.base import Clusters, Pool
-from limbeck.discovery.density import FORCED, INITIAL, OUTLIER, SPLIT
+from limbeck.discovery.density import FORCED, HALVED, INITIAL, OUTLIER, SPLIT
 from limbeck.discovery.embedding import nearest_neighbours, reduce
-from limbeck.discovery.hdbscan import fit
+from limbeck.discovery.hdbscan import cluster, fit
 
 OPTIONS = {"min_cluster_size": 10, "min_samples": 3}
 
@@ -84,20 +84,40 @@ def test_strategy_2_clusters_the_outliers():
     assert set(found.indices[found.origins == OUTLIER].tolist()) <= outliers
 
 
-def test_strategy_3_lowers_the_size_until_a_cluster_splits():
-    """Clusters of 21-23 points in which 10 + 10 never fit, but smaller groups do; no outliers to fall back on."""
-    points = np.concatenate([blobs([(x, 0), (x + 1.5, 0), (x + 0.7, 1.2)], 7, 0.05, seed=int(x)) for x in (0, 50, 100)])
-    labels = np.repeat([0, 1, 2], 21)
-    given_pool = Pool(63, points.astype(np.float32), points, Clusters(labels, np.ones(63)))
+def test_strategy_3_lowers_the_size_until_a_cluster_splits(monkeypatch):
+    """Clusters of three groups of 7: 10 + 10 never fit, 7 + 14 do. No outliers to fall back on; one of 20 is not viable."""
+    asked = []
+
+    def spy(points, size, samples):
+        asked.append((len(points), size))
+        return cluster(points, size, samples)
+
+    monkeypatch.setattr(density, "cluster", spy)
+    groups = [blobs([(x, 0), (x + 1.5, 0), (x + 0.7, 1.2)], 7, 0.05, seed=int(x)) for x in (0, 50, 100)]
+    points = np.concatenate([*groups, blobs([(200, 0)], 20, 0.5)])
+    given_pool = Pool(83, points.astype(np.float32), points, Clusters(np.repeat([0, 1, 2, 3], [21, 21, 21, 20]), np.ones(83)))
+    found = density.discover(given_pool, 6, OPTIONS, 0, 0)
+    assert sorted(found.counts.tolist()) == [7, 7, 14, 14, 20, 21]
+    assert sorted(found.origins.tolist()) == [INITIAL] * 2 + [FORCED] * 4
+    # strategy 1 asks each of the three once at full size; then 10, 7 for the first mother and for the second
+    assert asked == [(21, 10)] * 3 + [(21, 10), (21, 7)] * 2
+
+
+def test_a_forced_child_is_viable_by_the_size_that_split_it():
+    """Line 32: five groups of 6 split at size 5; their children, below 2 x 10 but above 2 x 5, are split in turn."""
+    points = blobs([(0, 0), (1, 0), (3, 0), (7, 0), (15, 0)], 6, 0.02)
+    given_pool = Pool(30, points.astype(np.float32), points, Clusters(np.zeros(30, np.int64), np.ones(30)))
     found = density.discover(given_pool, 5, OPTIONS, 0, 0)
-    assert sorted(found.origins.tolist()).count(FORCED) == 4
-    assert sorted(found.counts.tolist()) == [7, 7, 14, 14, 21]
+    assert found.counts.tolist() == [6] * 5
+    assert found.origins.tolist() == [FORCED] * 5
 
 
 def test_when_nothing_can_be_split_the_largest_is_halved():
     points = blobs([(0, 0), (50, 0)], 15, 1e-3)
-    found = discover(points, 20)
-    assert set(found.origins.tolist()) <= {INITIAL, FORCED}
+    given_pool = Pool(30, points.astype(np.float32), points, Clusters(np.repeat([0, 1], 15), np.ones(30)))
+    found = density.discover(given_pool, 20, OPTIONS, 0, 0)
+    assert HALVED in found.origins.tolist()
+    assert found.counts.sum() == 30
 
 
 @pytest.mark.parametrize("ipc", [1, 2, 7, 30])
@@ -139,7 +159,7 @@ def options(reducer, **changes):
 @given(st.integers(2, 60), st.integers(0, 1000), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_neighbours_are_brute_force_with_oneself_first(n, seed, duplicates):
-    points = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
+    points = np.random.default_rng(seed).normal(size=(n, 3000)).astype(np.float32)
     if duplicates:
         points[: n // 2] = points[0]
     k = min(n, 6)
@@ -148,7 +168,7 @@ def test_neighbours_are_brute_force_with_oneself_first(n, seed, duplicates):
     assert (distances[:, 0] == 0).all()
     assert all(len(set(row)) == k for row in indices.tolist())
     exact = np.sort(np.linalg.norm(points[:, None].astype(np.float64) - points, axis=-1), axis=1)[:, :k]
-    assert np.allclose(np.sort(distances, axis=1), exact, atol=2e-3)
+    assert np.allclose(distances, exact, atol=1e-5)
 
 
 def test_none_is_the_standard_scores():
@@ -175,8 +195,12 @@ def test_umap_keeps_neighbourhoods_and_gives_the_same_answer_twice():
 
 
 @pytest.mark.long
-def test_a_class_smaller_than_its_neighbourhood_is_capped_and_says_so(capsys):
+def test_a_class_smaller_than_its_neighbourhood_is_capped_and_says_so():
     points = np.random.default_rng(1).normal(size=(12, 9)).astype(np.float32)
-    assert reduce(points, options("umap", n_neighbors=85, components=50), 7).coordinates.shape == (12, 50)
-    assert "class 7 has 12 images: n_neighbors 85 capped at 11" in capsys.readouterr().err
-    assert reduce(points[:3], options("umap"), 7).coordinates.shape == (3, 5)
+    capped = reduce(points, options("umap", n_neighbors=85, components=50), 7)
+    assert capped.coordinates.shape == (12, 50)
+    assert capped.note == "has 12 images: n_neighbors 85 capped at 11, components 50 capped at 10"
+    tiny = reduce(points[:3], options("umap"), 7)
+    assert tiny.coordinates.shape == (3, 5)
+    assert tiny.axes is None
+    assert "too few for UMAP" in tiny.note

@@ -181,12 +181,31 @@ def test_what_the_paper_sets_by_ipc_is_filled_in():
     assert resolve(Config(methods={"c": {"base": "coda", "gamma": 0.1}}), "c", 50, "p", "d").guidance[0]["gamma"] == 0.1
 
 
-def test_an_embedding_is_named_by_what_its_reducer_reads():
+def test_an_embedding_depends_on_what_its_reducer_reads():
     variants = {"a": {}, "b": {"min_cluster_size": 9}, "c": {"n_neighbors": 9}, "d": {"reducer": "pca"}}
     variants["e"] = {"reducer": "pca", "n_neighbors": 9}
     config = Config(methods={name: {"base": "coda_real", **change} for name, change in variants.items()})
     found = {name: resolve(config, name, 10, "p", "d").discovery for name in variants}
-    names = {name: embedding_name(embedding_options(options)) for name, options in found.items()}
+    options = {name: embedding_options(discovery) for name, discovery in found.items()}
+    names = {name: embedding_name(options[name]) for name in variants}
     assert names["a"] == names["b"] != names["c"]
-    assert names["d"] == names["e"]
+    assert options["d"] == options["e"] == {"reducer": "pca", "components": 50, "standardize": True}
+    assert fit_name(fit_options(found["d"])) == fit_name(fit_options(found["e"]))
     assert len({fit_name(fit_options(found[name])) for name in "abc"}) == 3
+
+
+def test_injection_steps_left_open_follow_the_number_of_steps():
+    config = Config(methods={"c": {"base": "coda", "steps": 10}, "all": {"base": "coda", "steps": 10, "prior_injection_steps": 10}})
+    assert resolve(config, "c", 10, "p", "d").guidance[0]["prior_injection_steps"] == 3
+    assert resolve(config, "all", 10, "p", "d").guidance[0]["prior_injection_steps"] == 10  # the paper's PIS = 50
+
+
+def test_a_target_outside_the_run_finds_its_fit_and_embedding():
+    made = plan()  # run.ipc is [10]; at 50 CoDA's embedding and clusters are others
+    method = made.method("coda", 50, "fashion-mini")
+    fit, embedding = fit_options(method.discovery), embedding_options(method.discovery)
+    assert made.fit_of(fit_name(fit), "fashion-mini") == fit
+    assert made.embedding_of(embedding_name(embedding), "fashion-mini") == embedding
+    other = plan(methods__own={"base": "coda", "n_neighbors": {10: 9, 37: 11}})
+    options = embedding_options(other.method("own", 37, "fashion-mini").discovery)
+    assert other.embedding_of(embedding_name(options), "fashion-mini")["n_neighbors"] == 11

@@ -253,7 +253,19 @@ def test_the_released_variant_multiplies_by_sigma(gamma, abar):
         assert torch.allclose(released, paper * math.sqrt((1 - abar) / abar), rtol=1e-5)
 
 
-def test_alignment_and_mode_guidance_add_up():
-    both = run(guidance=[alignment(), mode()]).latents
-    assert not torch.allclose(both, run(guidance=[alignment()]).latents)
-    assert not torch.allclose(both, run(guidance=[mode()]).latents)
+def test_alignment_comes_before_cfg_and_mode_guidance_after_it():
+    abars = scheduler().alphas_cumprod.double()
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).double()
+    for i, t in enumerate(range(900, -1, -100)):
+        a, b = abars[t], abars[t - 100] if t >= 100 else torch.tensor(1.0).double()
+        null, cond = denoiser(x, t, torch.full((3,), 9))[0], denoiser(x, t, torch.tensor([0, 1, 2]))[0]
+        if i < 7:
+            cond = cond - 0.4 * (a / (1 - a)).sqrt() * (0.5 - (x - (1 - a).sqrt() * cond) / a.sqrt())
+        eps = null + 1.5 * (cond - null)
+        x0 = (x - (1 - a).sqrt() * eps) / a.sqrt()
+        if i < 5:
+            x0 = x0 - 0.3 * (x0 - 0.5)
+            eps = (x - a.sqrt() * x0) / (1 - a).sqrt()
+        x = b.sqrt() * x0 + (1 - b).sqrt() * eps
+    for guides in ([alignment(), mode()], [mode(), alignment()]):
+        assert torch.allclose(run(guidance=guides).latents.double(), x, atol=3e-5)

@@ -39,11 +39,15 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Coordinates (N, m); of a linear embedding also its axes (m, D) and what it subtracts first, centre (D,)."""
+    """Coordinates (N, m); of a linear embedding also its axes (m, D) and what it subtracts first, centre (D,).
+
+    note: what was not done as asked, and why.
+    """
 
     coordinates: np.ndarray
     axes: np.ndarray | None = None
     centre: np.ndarray | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Found:
 
     indices: (IPC,) rows of the class's images, distinct. counts: (IPC,) images each stands for.
     centroids: (IPC, D) mean latents, or None where no latents were asked for. levels: (IPC,) depth in the tree, or None.
-    origins: (IPC,) 0 initial, 1 split, 2 outlier, 3 forced (CoDA Alg. 2), or None.
+    origins: (IPC,) indices into artifacts.ORIGINS (CoDA Alg. 2), or None.
     """
 
     indices: np.ndarray

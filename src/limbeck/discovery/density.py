@@ -12,12 +12,12 @@ from limbeck.discovery.base import Clusters, Found, Options, Pool
 from limbeck.discovery.hdbscan import cluster
 from limbeck.seeds import stream
 
-INITIAL, SPLIT, OUTLIER, FORCED = range(4)  # as artifacts.ORIGINS names them
+INITIAL, SPLIT, OUTLIER, FORCED, HALVED = range(5)  # as artifacts.ORIGINS names them
 Part = tuple[np.ndarray, int]  # rows of a cluster, and its representative
 
 
 class _Cluster:
-    """rows: (n,) of the class. representative: one of them. origin: INITIAL, SPLIT, OUTLIER or FORCED."""
+    """rows: (n,) of the class. representative: one of them. origin: INITIAL, SPLIT, OUTLIER, FORCED or HALVED."""
 
     def __init__(self, part: Part, origin: int):
         self.rows, self.representative = part
@@ -72,27 +72,24 @@ class _Matching:
 
     def _split_viable(self) -> None:
         """Strategy 1, lines 5-9."""
-        waiting = self._viable(self.current)
+        waiting = _viable(self.current, self.size)
         while len(self.current) < self.ipc and waiting:
-            waiting += self._viable(self._split(_pop_largest(waiting), self.size, SPLIT))
+            waiting += _viable(self._split(_pop_largest(waiting), self.size, SPLIT), self.size)
 
     def _force(self) -> None:
         """Strategy 3, lines 17-21; then, where the printed algorithm would not end, halves of the largest cluster."""
-        waiting = self._viable(self.current)
+        waiting = _viable(self.current, self.size)
         while len(self.current) < self.ipc and waiting:
             mother, size = _pop_largest(waiting), self.size
             while not (children := self._split(mother, size, FORCED)) and size > 2:
                 size = max(2, int(size * 0.75))  # ForcedSplit, Algorithm 1, line 12
-            waiting += self._viable(children)
+            waiting += _viable(children, size)  # line 32: by the size that SplitCluster was given
         while len(self.current) < self.ipc:
             largest = min(self.current, key=_largest_first, default=None)
             if largest is not None and len(largest) > 1:
-                self._replace(largest, self._kmeans(largest.rows, 2), FORCED)
+                self._replace(largest, self._kmeans(largest.rows, 2), HALVED)
             else:  # nothing left to halve: the outliers, too few for Strategy 2, stand for themselves
-                self.current += [_Cluster(part, FORCED) for part in self._kmeans(self.outliers, self.ipc - len(self.current))]
-
-    def _viable(self, clusters: list[_Cluster]) -> list[_Cluster]:
-        return [c for c in clusters if len(c) > 2 * self.size]
+                self.current += [_Cluster(part, HALVED) for part in self._kmeans(self.outliers, self.ipc - len(self.current))]
 
     def _split(self, mother: _Cluster, size: int, origin: int) -> list[_Cluster]:
         """SplitCluster, lines 26-34: the two clusters that replace the mother, or none."""
@@ -140,6 +137,10 @@ def _dense(points: np.ndarray, clusters: Clusters) -> list[Part]:
         distance = ((points[rows] - points[rows].mean(axis=0)) ** 2).sum(axis=1)
         parts.append((rows, int(rows[np.lexsort((rows, distance, -clusters.probabilities[rows]))[0]])))
     return parts
+
+
+def _viable(clusters: list[_Cluster], size: int) -> list[_Cluster]:
+    return [c for c in clusters if len(c) > 2 * size]
 
 
 def _largest_first(cluster: _Cluster) -> tuple[int, int]:

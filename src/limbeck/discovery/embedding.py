@@ -1,6 +1,5 @@
 """A class's latents in few dimensions, before anything is clustered: UMAP, PCA or none."""
 
-import sys
 import warnings
 
 import faiss
@@ -11,18 +10,25 @@ from sklearn.preprocessing import StandardScaler
 from limbeck.discovery.base import Embedded, Options
 from limbeck.seeds import stream
 
+SMALLEST = 5  # images that UMAP's spectral start cannot do with
+ROWS = 64  # points whose neighbours are in memory at once
+
 
 def reduce(latents: np.ndarray, options: Options, class_id: int) -> Embedded:
     """Coordinates (N, components) of (N, D) float32 latents; with ``standardize`` after StandardScaler.
 
-    A class too small for the asked neighbours or components gets as many as it can carry.
+    A class too small for the asked neighbours or components gets as many as it can carry, and a note.
     """
     points = StandardScaler().fit_transform(latents.astype(np.float64)) if options["standardize"] else latents.astype(np.float64)
     if options["reducer"] == "none":
         return Embedded(points)
-    if options["reducer"] == "umap" and len(points) > 5:
-        return Embedded(_umap(points.astype(np.float32), options, class_id))
-    return _pca(points, options["components"])
+    if options["reducer"] == "pca":
+        return _pca(points, options["components"])
+    if len(points) <= SMALLEST:
+        return Embedded(
+            _pca(points, options["components"]).coordinates, note=f"{len(points)} images are too few for UMAP: PCA instead"
+        )
+    return _umap(points.astype(np.float32), options, class_id)
 
 
 def _pca(points: np.ndarray, components: int) -> Embedded:
@@ -34,18 +40,13 @@ def _pca(points: np.ndarray, components: int) -> Embedded:
     return Embedded((points - centre) @ axes.T, axes, centre)
 
 
-def _umap(points: np.ndarray, options: Options, class_id: int) -> np.ndarray:
+def _umap(points: np.ndarray, options: Options, class_id: int) -> Embedded:
     """UMAP on exact neighbours from FAISS; a fixed seed makes it one thread and one answer."""
     with warnings.catch_warnings():  # numba's and its own deprecations on import
         warnings.simplefilter("ignore")
         from umap import UMAP
     n = len(points)
     neighbours, components = min(options["n_neighbors"], n - 1), min(options["components"], n - 2)
-    if neighbours < options["n_neighbors"]:
-        print(
-            f"warning: class {class_id} has {n} images: n_neighbors {options['n_neighbors']} capped at {neighbours}",
-            file=sys.stderr,
-        )
     state = int(stream(0, "reduce.umap", class_id).integers(2**31))
     made = UMAP(
         n_neighbors=neighbours,
@@ -58,19 +59,31 @@ def _umap(points: np.ndarray, options: Options, class_id: int) -> np.ndarray:
     )
     with warnings.catch_warnings():  # that new points cannot be transformed, and that a graph in pieces starts at random
         warnings.simplefilter("ignore")
-        embedding = made.fit_transform(points)
-    return np.pad(embedding, [(0, 0), (0, options["components"] - components)]).astype(np.float64)
+        found = made.fit_transform(points)
+    capped = [
+        f"{key} {options[key]} capped at {now}"
+        for key, now in (("n_neighbors", neighbours), ("components", components))
+        if now < options[key]
+    ]
+    note = f"has {n} images: {', '.join(capped)}" if capped else ""
+    return Embedded(np.pad(found, [(0, 0), (0, options["components"] - components)]), note=note)
 
 
 def nearest_neighbours(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and distances (N, k) of each point's exact Euclidean neighbours, itself first."""
-    squared, indices = faiss.knn(points, points, k)
-    own = np.arange(len(points))
-    for row in np.flatnonzero(indices[:, 0] != own):  # equal points may come before oneself
-        at = np.flatnonzero(indices[row] == row)
-        last = int(at[0]) if len(at) else k - 1
-        indices[row, 1 : last + 1] = indices[row, :last]
-        squared[row, 1 : last + 1] = squared[row, :last]
-        indices[row, 0] = row
-    squared[:, 0] = 0
-    return indices.astype(np.int32), np.sqrt(np.maximum(squared, 0))
+    """Indices and distances (N, k) of each point's nearest by Euclidean distance, itself first.
+
+    FAISS finds them by |x|² + |y|² - 2xy, which loses the small distances that UMAP starts from; those are taken again from
+    the differences.
+    """
+    indices = faiss.knn(points, points, k)[1].astype(np.int64)
+    for row in np.flatnonzero(~(indices == np.arange(len(points))[:, None]).any(axis=1)):
+        indices[row, -1] = row  # equal points crowded it out of its own list
+    distances = np.empty(indices.shape)
+    for start in range(0, len(points), ROWS):
+        part = slice(start, start + ROWS)
+        differences = points[indices[part]].astype(np.float64) - points[part, None]
+        distances[part] = np.sqrt((differences**2).sum(axis=-1))
+    distances[indices == np.arange(len(points))[:, None]] = -1  # oneself before equal points
+    order = np.argsort(distances, axis=1, kind="stable")
+    indices, distances = np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)
+    return indices.astype(np.int32), np.maximum(distances, 0).astype(np.float32)

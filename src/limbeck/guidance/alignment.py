@@ -36,5 +36,5 @@ class AlignmentGuidance:
 def build(options: dict, targets: Targets, solver: str) -> AlignmentGuidance:  # noqa: ARG001
     """From resolved options and the batch's representatives."""
     return AlignmentGuidance(
-        targets.prototype(options["target"]), options["gamma"], options["prior_injection_steps"], options["variant"] == "released"
+        targets.prototype(options["target"]), options["gamma"], options["prior_injection_steps"], options["alignment"] == "released"
     )

@@ -1,5 +1,6 @@
 """select: prototypes of every class of a shard, by the configured discovery."""
 
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from limbeck.artifacts import EMBEDDING, PROTOTYPES
 from limbeck.components import DISCOVERY
 from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
-from limbeck.stages.common import Spec, class_rows, params, progress, read_all, read_class
+from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.stages.fit import read_fits
 from limbeck.store import Artifact, create
 
@@ -19,16 +20,17 @@ def run(spec: Spec, points: Path, prototypes: Path, embedding: Path | None = Non
     ipc = spec["ipc"]
     discover = import_module(DISCOVERY[spec["discovery"]["kind"]]).discover
     fits = read_fits(fit) if fit else {}
-    (coordinates,) = read_all([embedding], EMBEDDING, "coordinates") if embedding else (None,)
     rows: dict[str, list[np.ndarray]] = {}
-    with Artifact(points) as source, progress("select") as report:
+    with ExitStack() as stack:
+        source, report = stack.enter_context(Artifact(points)), stack.enter_context(progress("select"))
+        space = stack.enter_context(Artifact(embedding, EMBEDDING)) if embedding else None
         labels, names = source["labels"], source.attrs["classes"]
         options = {**spec["discovery"], "classes": len(names)}
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         shape = source.shape("latents")[1:] if "latents" in source else None
         for done, (label, where) in enumerate(class_rows(labels), 1):
             latents = read_class(source, where) if shape else None
-            own = None if coordinates is None else coordinates[where]
+            own = read_class(space, where) if space else None
             pool = Pool(where.stop - where.start, latents, own, fits.get(label))
             if pool.n < ipc:
                 raise LimbeckError(f"class {names[label]!r} has {pool.n} images, fewer than IPC {ipc}")
