@@ -4,14 +4,15 @@ Source: ManifoldGD Sec. 3.3 step 4 and supplementary Sec. 6; reading in METHODS.
 the identity to the covariance, which moves no eigenvector, so there is none here.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-import torch
+import numpy as np
+from scipy.linalg import eigh
 from torch import Tensor
 
 Solver = Literal["exact", "subspace"]
+Array = TypeVar("Array", np.ndarray, Tensor)
 EXTRA = 4  # columns beyond d: they speed up subspace iteration and show the spectrum's gap
 MAX_ITERATIONS = 100
 SMALL = 16  # the block's Ritz values are accurate to a few units of rounding, whatever K and D
@@ -19,120 +20,97 @@ SMALL = 16  # the block's Ritz values are accurate to a few units of rounding, w
 
 @dataclass(frozen=True)
 class Tangent:
-    """Of B clouds of K points. The orthonormal basis is ``lift(points, coefficients)``.
+    """Of one cloud of K points. The orthonormal basis is ``lift(points, coefficients)``.
 
-    coefficients: (B, K, d) float32; columns beyond the rank are 0. spectrum: (B, d + EXTRA) largest eigenvalues of the covariance
-    1/K Σ (x - x̄)(x - x̄)ᵀ, 0 beyond the rank. variance: (B,) the sum of all. ranks: (B,) basis vectors found, min(d, rank).
-    iterations: (B,) of the subspace iteration. residuals: (B,) |C u - λ u| / λ_1 at worst, 0 for the exact solver.
+    coefficients: (K, d) float32; columns beyond the rank are 0. spectrum: (d + EXTRA,) largest eigenvalues of the covariance
+    1/K Σ (x - x̄)(x - x̄)ᵀ, 0 beyond the rank. variance: the sum of all. rank: basis vectors found, min(d, rank).
+    iterations: of the subspace iteration. residual: |C u - λ u| / λ_1 at worst. Both are 0 for the exact solver.
     """
 
-    coefficients: Tensor
-    spectrum: Tensor
-    variance: Tensor
-    ranks: Tensor
-    iterations: Tensor
-    residuals: Tensor
+    coefficients: np.ndarray
+    spectrum: np.ndarray
+    variance: float
+    rank: int
+    iterations: int = 0
+    residual: float = 0.0
 
 
-def lift(points: Tensor, coefficients: Tensor) -> Tensor:
+def lift(points: Array, coefficients: Array) -> Array:
     """The basis (…, D, d) from points (…, K, D). Coefficients add up to 0; centring the points first only saves digits."""
     return points.mT @ coefficients
 
 
-def tangent(
-    points: Tensor, d: int, solver: Solver = "exact", *, tolerance: float = 1e-5, memory_limit: int = 256 * 2**20
-) -> Tangent:
-    """Top-``d`` principal directions of each cloud.
+def tangent(points: np.ndarray, d: int, solver: Solver = "exact", tolerance: float = 1e-5) -> Tangent:
+    """Top-``d`` principal directions of a cloud (K, D).
 
-    Parameters
-    ----------
-    points: (B, K, D). solver: ``exact`` eigendecomposes the smaller of the K x K Gram and the D x D covariance matrix in float64;
-    ``subspace`` is block subspace iteration with ``d + EXTRA`` columns in the points' own precision, until every residual is below
-    ``tolerance``, or for MAX_ITERATIONS. memory_limit: bytes of working memory; it decides how many clouds go at once.
+    ``exact`` eigendecomposes the smaller of the K x K Gram and the D x D covariance matrix in float64; ``subspace`` is block
+    subspace iteration with ``d + EXTRA`` columns in the points' own precision, until every residual is below ``tolerance``, or for
+    MAX_ITERATIONS.
     """
-    _, k, dims = points.shape
-    bytes_each = 8 * (2 * k * dims + 3 * min(k, dims) ** 2)
-    chunk = max(1, memory_limit // bytes_each)
-    solve = _exact if solver == "exact" else _subspace
-    parts = [solve(part, d, tolerance) for part in points.split(chunk)]
-    return Tangent(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return _exact(points, d) if solver == "exact" else _subspace(points, d, tolerance)
 
 
-def _exact(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:  # noqa: ARG001
-    x = points.double()
-    size = x.square().sum((1, 2)) / x.shape[1]
-    x = x - x.mean(dim=1, keepdim=True)
-    batch, k, dims = x.shape
-    gram = (x @ x.mT if k <= dims else x.mT @ x) / k
-    values, vectors = torch.linalg.eigh(gram)
-    values, vectors = values.flip(-1), vectors.flip(-1)
-    spectrum, ranks = _spectrum(values, size, d, max(k, dims), torch.finfo(torch.float64).eps)
-    top = vectors[..., :d]
-    if k > dims:  # u = Xᵀ a with a = X u / (K λ)
-        top = x @ top / k
-        scale = spectrum[:, :d].clamp_min(torch.finfo(torch.float64).tiny)[:, None, : top.shape[-1]]
-    else:  # u = Xᵀ v / sqrt(K λ)
-        scale = (k * spectrum[:, :d].clamp_min(torch.finfo(torch.float64).tiny)).sqrt()[:, None, : top.shape[-1]]
-    none = torch.zeros(batch)
-    return _coefficients(top / scale, ranks, d), spectrum.float(), values.sum(-1).float(), ranks, none.int(), none
-
-
-def _subspace(points: Tensor, d: int, tolerance: float) -> tuple[Tensor, ...]:
-    """Block subspace iteration on the K side: only thin products with X and Xᵀ (Halko et al. 2011, Alg. 4.4)."""
-    x = points - points.mean(dim=1, keepdim=True)
-    batch, k, _ = x.shape
-    width = min(d + EXTRA, k)
-    start = torch.randn(k, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    basis = torch.linalg.qr(start.to(x)).Q.expand(batch, k, width)
-    iterations = torch.zeros(batch, dtype=torch.int32)
-    residuals = torch.full((batch,), math.inf)
-    values = x.new_zeros(batch, width)
-    active = torch.arange(batch)
-    basis = basis.clone()
-    for count in range(1, MAX_ITERATIONS + 1):
-        part, v = x[active], basis[active]
-        image = part @ (part.mT @ v) / k
-        small = v.mT @ image  # Rayleigh quotient
-        theta, rotation = torch.linalg.eigh((small + small.mT) / 2)
-        theta, rotation = theta.flip(-1), rotation.flip(-1)
-        v, image = v @ rotation, image @ rotation
-        largest = theta[:, :1].clamp_min(torch.finfo(x.dtype).tiny)
-        error = (image - v * theta[:, None]).norm(dim=1)[:, :d] / largest
-        values[active], iterations[active], residuals[active] = theta, count, error.amax(-1).float().cpu()
-        done = residuals[active] <= tolerance
-        basis[active] = torch.where(done[:, None, None].to(v.device), v, torch.linalg.qr(image).Q)
-        active = active[~done]
-        if not len(active):
-            break
+def _exact(points: np.ndarray, d: int) -> Tangent:
+    x = points.astype(np.float64)
+    k, dims = x.shape
+    wide = k <= dims
+    # numpy takes half the products for a matrix times its own transpose
+    products = (x @ x.T if wide else x.T @ x) / k
+    size = float(np.trace(products))  # mean of |x|²
+    mean = x.mean(axis=0)
+    if wide:  # centring a Gram matrix: rows and columns add up to 0
+        products -= products.mean(axis=0)
+        products -= products.mean(axis=1, keepdims=True)
     else:
-        basis[active] = v[~done]  # the Ritz vectors whose residual is reported
-    size = points.double().square().sum((1, 2)) / k
-    spectrum, ranks = _spectrum(values.double(), size, d, SMALL, torch.finfo(x.dtype).eps)
-    scale = (k * spectrum[:, :d].clamp_min(torch.finfo(torch.float64).tiny)).sqrt()[:, None, : min(d, width)]
-    variance = x.square().sum((1, 2)) / k
-    return (
-        _coefficients(basis[..., :d].double() / scale, ranks, d),
-        spectrum.float(),
-        variance.float(),
-        ranks,
-        iterations,
-        torch.where(residuals.isfinite(), residuals, 0),
-    )
+        products -= np.outer(mean, mean)
+    count = min(d + EXTRA, len(products))
+    values, vectors = eigh(products, subset_by_index=[len(products) - count, len(products) - 1], check_finite=False)
+    spectrum, rank = _spectrum(values[::-1], size, d, max(k, dims), np.finfo(np.float64).eps)
+    top, kept = vectors[:, ::-1][:, :rank], spectrum[:rank]
+    # u = Xᵀ v / sqrt(K λ), or, from u itself, u = Xᵀ a with a = X u / (K λ)
+    columns = top / np.sqrt(k * kept) if wide else (x @ top - mean @ top) / (k * kept)
+    return Tangent(_padded(columns, d), spectrum.astype(np.float32), float(np.trace(products)), rank)
 
 
-def _spectrum(values: Tensor, size: Tensor, d: int, order: int, eps: float) -> tuple[Tensor, Tensor]:
+def _subspace(points: np.ndarray, d: int, tolerance: float) -> Tangent:
+    """Block subspace iteration on the K side: only thin products with X and Xᵀ (Halko et al. 2011, Alg. 4.4)."""
+    k = len(points)
+    mean = points.mean(axis=0)
+    width = min(d + EXTRA, k)
+    size = float(np.vdot(points, points)) / k
+    basis = np.linalg.qr(np.random.Generator(np.random.Philox(key=0)).standard_normal((k, width)))[0].astype(points.dtype)
+    for iterations in range(1, MAX_ITERATIONS + 1):
+        image = _covariance_side(points, mean, basis) / k
+        small = basis.T @ image  # Rayleigh quotient
+        values, rotation = np.linalg.eigh((small + small.T) / 2)
+        values, rotation = values[::-1], rotation[:, ::-1]
+        basis, image = basis @ rotation, image @ rotation
+        errors = np.linalg.norm(image - basis * values, axis=0)[:d]
+        residual = float(errors.max() / max(values[0], np.finfo(points.dtype).tiny))
+        if residual <= tolerance or iterations == MAX_ITERATIONS:
+            break
+        basis = np.linalg.qr(image)[0]
+    spectrum, rank = _spectrum(values.astype(np.float64), size, d, SMALL, np.finfo(points.dtype).eps)
+    columns = basis[:, :rank].astype(np.float64) / np.sqrt(k * spectrum[:rank])
+    variance = max(0.0, size - float(np.vdot(mean, mean)))
+    return Tangent(_padded(columns, d), spectrum.astype(np.float32), variance, rank, iterations, residual if rank else 0.0)
+
+
+def _covariance_side(x: np.ndarray, mean: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(X - 1 x̄ᵀ)(X - 1 x̄ᵀ)ᵀ v without centring X: (K, b)."""
+    inner = x.T @ v - np.outer(mean, v.sum(axis=0))
+    return x @ inner - mean @ inner
+
+
+def _spectrum(values: np.ndarray, size: float, d: int, order: int, eps: float) -> tuple[np.ndarray, int]:
     """The d + EXTRA largest eigenvalues, padded and cut off at the rank, and min(d, rank).
 
-    size: (B,) mean of |x|² before centring, whose rounding is no variance. order: how many units of rounding count as none.
+    size: mean of |x|² before centring, whose rounding is no variance. order: how many units of rounding count as none.
     """
-    floor = torch.maximum(values[:, 0] * eps, size * eps**2)[:, None] * order
-    kept = torch.where(values > floor, values, 0.0)[:, : d + EXTRA]
-    spectrum = torch.nn.functional.pad(kept, (0, d + EXTRA - kept.shape[1]))
-    return spectrum, (spectrum[:, :d] > 0).sum(-1, dtype=torch.int32)
+    floor = max(float(values[0]) * eps, size * eps**2) * order
+    kept = np.where(values > floor, values, 0.0)[: d + EXTRA]
+    return np.pad(kept, (0, d + EXTRA - len(kept))), int((kept[:d] > 0).sum())
 
 
-def _coefficients(columns: Tensor, ranks: Tensor, d: int) -> Tensor:
-    """Zero what lies beyond the rank, and pad to d columns."""
-    inside = torch.arange(columns.shape[-1], device=columns.device) < ranks[:, None]
-    columns = torch.where(inside[:, None], columns, 0.0)
-    return torch.nn.functional.pad(columns, (0, d - columns.shape[-1])).float()
+def _padded(columns: np.ndarray, d: int) -> np.ndarray:
+    return np.pad(columns, [(0, 0), (0, d - columns.shape[1])]).astype(np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,17 +109,18 @@ class OnlineTangents:
         planes = []
         for patch, x in zip(self.patches, x_t.flatten(1), strict=True):
             points, _ = neighbours_of(patch, x.cpu().numpy(), step.index, step.abar, self.options)
-            found = tangent(points[None], self.options["d"], self.options["eigensolver"], tolerance=self.options["tolerance"])
-            planes.append(_plane(points.to(x_t), found.coefficients[0].to(x_t), step, self.options["estimator"]))
+            found = tangent(points, self.options["d"], self.options["eigensolver"], self.options["tolerance"])
+            cloud, weights = (torch.from_numpy(array).to(x_t) for array in (points, found.coefficients))
+            planes.append(_plane(cloud, weights, step, self.options["estimator"]))
         bases, means = zip(*planes, strict=True)
         return torch.stack(bases), torch.stack(means)
 
 
-def neighbours_of(patch: Patch, x_t: Any, index: int, abar: float, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def neighbours_of(patch: Patch, x_t: np.ndarray, index: int, abar: float, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The K_t neighbours of a query (D,) in a patch: points (K, D) and their places in the patch (K,)."""
     cloud = patch.at(index, abar, options["estimator"])
     rows = local_rows(cloud, x_t, abar, neighbour_count(options["k"], len(cloud), options["d"]), options["estimator"])
-    return torch.from_numpy(cloud[rows]), torch.from_numpy(rows)
+    return cloud[rows], rows
 
 
 def factors(options: dict[str, Any]) -> list[float]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from limbeck.artifacts import LATENTS, PROTOTYPES, TANGENTS
 from limbeck.diffusion.sampling import step_abars
@@ -100,20 +99,17 @@ def at_anchors(patches: Sequence[Patch], noise: np.ndarray, abars: Sequence[floa
     }
     for index in range(steps):
         abar = abars[index]
-        clouds, ids = [], []
-        for patch, eps in zip(patches, noise, strict=True):
+        for image, (patch, eps) in enumerate(zip(patches, noise, strict=True)):
             query = np.sqrt(abar) * patch.centre + np.sqrt(1 - abar) * eps
             points, rows = neighbours_of(patch, query.astype(np.float32), index, abar, dict(options))
-            clouds.append(points)
-            ids.append(rows.numpy())
-        for size in {len(rows) for rows in ids}:  # equal sizes go as one batch
-            same = [i for i, rows in enumerate(ids) if len(rows) == size]
-            found = tangent(torch.stack([clouds[i] for i in same]), d, options["eigensolver"], tolerance=options["tolerance"])
-            out["neighbours"][same, index, :size] = np.stack([ids[i] for i in same])
-            out["coefficients"][same, index, :size] = found.coefficients.numpy()
-            out["counts"][same, index] = size
-            for name in ("spectrum", "variance", "ranks", "iterations", "residuals"):
-                out[name][same, index] = getattr(found, name).numpy()
+            found = tangent(points, d, options["eigensolver"], options["tolerance"])
+            at = (image, index)
+            out["neighbours"][at][: len(rows)] = rows
+            out["coefficients"][at][: len(rows)] = found.coefficients
+            out["counts"][at] = len(rows)
+            for array, value in (("spectrum", found.spectrum), ("variance", found.variance), ("ranks", found.rank)):
+                out[array][at] = value
+            out["iterations"][at], out["residuals"][at] = found.iterations, found.residual
     return out
 
 
