@@ -13,6 +13,8 @@ import numpy as np
 from limbeck.seeds import stream
 
 Options = dict
+Which = np.ndarray | slice
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,26 @@ class Patch:
     radii: np.ndarray
     name: tuple[int, int, int]
 
-    def clean(self, index: int) -> np.ndarray:
-        """N_s at a guided step: (P_t, D)."""
-        points = self.points[: self.counts[index]]
+    def clean(self, index: int, which: Which = ALL) -> np.ndarray:
+        """N_s at a guided step: (P_t, D), or those of its points."""
+        points = self.points[: self.counts[index]][which]
         return points if len(self.rows) else self.centre + self.radii[index] * points
 
-    def noised(self, index: int, abar: float) -> np.ndarray:
+    def noised(self, index: int, abar: float, which: Which = ALL) -> np.ndarray:
         """M_t = { sqrt(abar) z_k + sqrt(1 - abar) eps_k }: (P_t, D); Eq. 5 misses the first factor, supp. Sec. 6 has it."""
         seed, label, item = self.name
-        clean = self.clean(index)
-        noise = stream(seed, "tangents", label, item, index).standard_normal(clean.shape, dtype=np.float32)
+        shape = (int(self.counts[index]), self.points.shape[1])
+        noise = stream(seed, "tangents", label, item, index).standard_normal(shape, dtype=np.float32)[which]
         noise *= np.float32(math.sqrt(1 - abar))
-        noise += np.float32(math.sqrt(abar)) * clean
+        noise += np.float32(math.sqrt(abar)) * self.clean(index, which)
         return noise
 
-    def at(self, index: int, abar: float, estimator: str) -> np.ndarray:
+    def at(self, index: int, abar: float, estimator: str, which: Which = ALL) -> np.ndarray:
         """The cloud whose covariance is taken: noised (``monte_carlo``), or clean (``expected``).
 
         E[C_t] = abar Cov(z) + (1 - abar)(1 - 1/K) I for fixed neighbours, so the clean ones have its eigenvectors.
         """
-        return self.clean(index) if estimator == "expected" else self.noised(index, abar)
+        return self.clean(index, which) if estimator == "expected" else self.noised(index, abar, which)
 
 
 def nearest(cloud: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:

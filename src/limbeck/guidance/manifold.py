@@ -92,7 +92,7 @@ class CachedTangents:
         planes = []
         for patch, ids, weights in zip(self.patches, self.neighbours[:, step.index], self.coefficients[:, step.index], strict=True):
             used = ids[ids >= 0]
-            points = torch.from_numpy(patch.at(step.index, step.abar, self.estimator))[used].to(x_t)
+            points = torch.from_numpy(patch.at(step.index, step.abar, self.estimator, used.numpy())).to(x_t)
             planes.append(_plane(points, weights[: len(used)].to(x_t), step, self.estimator))
         bases, means = zip(*planes, strict=True)
         return torch.stack(bases), torch.stack(means)
