@@ -227,7 +227,7 @@ def sources(opts, n=3, seed=0):
     patches = make(z, z[:n], opts, factors(opts), 0, 0, range(n))
     noise = np.random.default_rng(9).normal(size=(n, D)).astype(np.float32)
     arrays = at_anchors(patches, noise, step_abars(scheduler()), opts)
-    read = {k: torch.from_numpy(arrays[k]) for k in ("neighbours", "coefficients")}
+    read = {k: arrays[k] for k in ("neighbours", "coefficients")}
     cached = CachedTangents(patches, **read, estimator=opts["estimator"])
     return patches, cached, OnlineTangents(patches, opts), noise, arrays
 

@@ -84,18 +84,17 @@ class CachedTangents:
     """
 
     patches: Sequence[Patch]
-    neighbours: Tensor
-    coefficients: Tensor
+    neighbours: np.ndarray
+    coefficients: np.ndarray
     estimator: str
 
     def __call__(self, step: Step, x_t: Tensor) -> tuple[Tensor, Tensor]:
         planes = []
         for patch, ids, weights in zip(self.patches, self.neighbours[:, step.index], self.coefficients[:, step.index], strict=True):
             used = ids[ids >= 0]
-            points = torch.from_numpy(patch.at(step.index, step.abar, self.estimator, used.numpy())).to(x_t)
-            planes.append(_plane(points, weights[: len(used)].to(x_t), step, self.estimator))
-        bases, means = zip(*planes, strict=True)
-        return torch.stack(bases), torch.stack(means)
+            points = patch.at(step.index, step.abar, self.estimator, used)
+            planes.append(_plane(points, weights[: len(used)], step, self.estimator))
+        return _stacked(planes, x_t)
 
 
 @dataclass(frozen=True)
@@ -107,13 +106,11 @@ class OnlineTangents:
 
     def __call__(self, step: Step, x_t: Tensor) -> tuple[Tensor, Tensor]:
         planes = []
-        for patch, x in zip(self.patches, x_t.flatten(1), strict=True):
-            points, _ = neighbours_of(patch, x.cpu().numpy(), step.index, step.abar, self.options)
+        for patch, x in zip(self.patches, x_t.flatten(1).cpu().numpy(), strict=True):
+            points, _ = neighbours_of(patch, x, step.index, step.abar, self.options)
             found = tangent(points, self.options["d"], self.options["eigensolver"], self.options["tolerance"])
-            cloud, weights = (torch.from_numpy(array).to(x_t) for array in (points, found.coefficients))
-            planes.append(_plane(cloud, weights, step, self.options["estimator"]))
-        bases, means = zip(*planes, strict=True)
-        return torch.stack(bases), torch.stack(means)
+            planes.append(_plane(points, found.coefficients, step, self.options["estimator"]))
+        return _stacked(planes, x_t)
 
 
 def neighbours_of(patch: Patch, x_t: np.ndarray, index: int, abar: float, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -130,10 +127,15 @@ def factors(options: dict[str, Any]) -> list[float]:
     return decay(options["anneal"], options["t_stop"], options["warmup"], options["anneal_to"])
 
 
-def _plane(points: Tensor, coefficients: Tensor, step: Step, estimator: str) -> tuple[Tensor, Tensor]:
+def _plane(points: np.ndarray, coefficients: np.ndarray, step: Step, estimator: str) -> tuple[np.ndarray, np.ndarray]:
     """Basis (D, d) and mean (D,) in the scale of x_t."""
-    mean = points.mean(0)
-    return lift(points - mean, coefficients), mean * step.abar**0.5 if estimator == "expected" else mean
+    mean = points.mean(axis=0)
+    return lift(points - mean, coefficients), mean * np.float32(step.abar**0.5) if estimator == "expected" else mean
+
+
+def _stacked(planes: Sequence[tuple[np.ndarray, np.ndarray]], x_t: Tensor) -> tuple[Tensor, Tensor]:
+    bases, means = (torch.from_numpy(np.stack(column)).to(x_t) for column in zip(*planes, strict=True))
+    return bases, means
 
 
 def build(options: dict, targets: Targets, solver: str) -> ManifoldGuidance:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from limbeck.artifacts import LATENTS, TANGENTS
 from limbeck.geometry.patch import Patch
@@ -35,7 +34,7 @@ class Planes:
             patches = self._read_patches(label, items, rows, centres)
         if self.cached is None:
             return replace(targets, tangents=OnlineTangents(patches, dict(self.options)))
-        read = {key: torch.from_numpy(self.cached.read(key, rows.start, rows.stop)) for key in ("neighbours", "coefficients")}
+        read = {key: self.cached.read(key, rows.start, rows.stop) for key in ("neighbours", "coefficients")}
         return replace(targets, tangents=CachedTangents(patches, **read, estimator=self.options["estimator"]))
 
     def _points(self, label: int) -> np.ndarray:
