@@ -25,7 +25,8 @@ def pool(points, size=10):
     return Pool(len(points), points.astype(np.float32), points, fit(points, options, 0)), options
 
 
-def discover(points, ipc, size=10, seed=0):
+def checked_discovery(points, ipc, size=10, seed=0):
+    """Discover, and assert what holds for every class: IPC distinct real rows, largest clusters first."""
     given_pool, options = pool(points, size)
     found = density.discover(given_pool, ipc, options, seed, 0)
     assert len(set(found.indices.tolist())) == ipc  # real, distinct
@@ -39,7 +40,7 @@ GRID = [(10.0 * i, 10.0 * j) for i in range(3) for j in range(3)]
 
 
 def test_as_many_clusters_as_asked_for_are_the_blobs():
-    found = discover(blobs(GRID, 30), 9)
+    found = checked_discovery(blobs(GRID, 30), 9)
     assert sorted((found.indices // 30).tolist()) == list(range(9))
     assert found.origins.tolist() == [INITIAL] * 9
     assert found.counts.tolist() == [30] * 9
@@ -48,7 +49,7 @@ def test_as_many_clusters_as_asked_for_are_the_blobs():
 def test_too_many_clusters_keep_the_largest():
     sizes = [20, 60, 30, 50]
     points = np.concatenate([blobs([GRID[i]], n, seed=i) for i, n in enumerate(sizes)])
-    found = discover(points, 2)
+    found = checked_discovery(points, 2)
     assert [int(np.searchsorted(np.cumsum(sizes), i, side="right")) for i in found.indices] == [1, 3]
     assert found.counts.tolist() == [60, 50]
 
@@ -56,7 +57,7 @@ def test_too_many_clusters_keep_the_largest():
 def test_the_representative_is_the_member_of_highest_probability():
     points = blobs(GRID[:2], 40)
     clusters = fit(points, OPTIONS, 0)
-    found = discover(points, 2)
+    found = checked_discovery(points, 2)
     for row in found.indices:
         members = np.flatnonzero(clusters.labels == clusters.labels[row])
         assert clusters.probabilities[row] == clusters.probabilities[members].max()
@@ -79,7 +80,7 @@ def test_strategy_2_clusters_the_outliers():
     given_pool, _ = pool(points)
     outliers = set(np.flatnonzero(given_pool.fit.labels < 0).tolist())
     assert len(outliers) >= 5
-    found = discover(points, 7)
+    found = checked_discovery(points, 7)
     assert sorted(found.origins.tolist()) == [INITIAL] * 2 + [OUTLIER] * 5
     assert set(found.indices[found.origins == OUTLIER].tolist()) <= outliers
 
@@ -122,17 +123,17 @@ def test_when_nothing_can_be_split_the_largest_is_halved():
 
 @pytest.mark.parametrize("ipc", [1, 2, 7, 30])
 def test_one_tight_blob(ipc):
-    discover(blobs([(0, 0, 0)], 30, 1e-3), ipc)
+    checked_discovery(blobs([(0, 0, 0)], 30, 1e-3), ipc)
 
 
 @pytest.mark.parametrize("ipc", [1, 2, 7, 30])
 def test_all_points_equal(ipc):
-    discover(np.ones((30, 4)), ipc)
+    checked_discovery(np.ones((30, 4)), ipc)
 
 
 def test_a_class_smaller_than_the_ipc_is_an_error():
     with pytest.raises(ValueError, match="reaches 5 representatives, one per image, fewer than IPC 6"):
-        discover(blobs([(0, 0)], 5), 6)
+        checked_discovery(blobs([(0, 0)], 5), 6)
 
 
 @given(st.integers(1, 80), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.0, 0.01, 1.0, 30.0]), st.data())
@@ -140,12 +141,12 @@ def test_a_class_smaller_than_the_ipc_is_an_error():
 def test_any_class_gives_exactly_ipc(n, size, seed, spread, data):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(n, 3)) * spread + rng.integers(0, 4, (n, 1)) * 10.0
-    discover(points, data.draw(st.integers(1, n)), size, seed)
+    checked_discovery(points, data.draw(st.integers(1, n)), size, seed)
 
 
 def test_a_fixed_seed_gives_the_same_set():
     points = np.random.default_rng(0).normal(size=(200, 5))
-    a, b = (discover(points, 20, 5, seed=3) for _ in range(2))
+    a, b = (checked_discovery(points, 20, 5, seed=3) for _ in range(2))
     assert np.array_equal(a.indices, b.indices)
 
 
