@@ -34,7 +34,7 @@ def test_generated_files_are_in_step():
     assert (ROOT / GENERATED_DOC).read_text() == artifacts_page(), "run: limbeck schema ."
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("**/*.yaml")), ids=lambda p: p.name)
 def test_ready_made_configs_validate(path):
     base, over = (yaml.safe_load(p.read_text()) for p in (ROOT / "config.yaml", path))
     config = Config.model_validate({**base, **{k: {**base.get(k, {}), **v} for k, v in over.items()}})
