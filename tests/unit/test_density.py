@@ -12,7 +12,7 @@ from limbeck.discovery.density import FORCED, HALVED, INITIAL, OUTLIER, SPLIT
 from limbeck.discovery.embedding import nearest_neighbours, reduce
 from limbeck.discovery.hdbscan import cluster, fit
 
-OPTIONS = {"min_cluster_size": 10, "min_samples": 3, "variant": "paper"}
+OPTIONS = {"min_cluster_size": 10, "min_samples": 3}
 VARIANTS = ("paper", "released")
 
 
@@ -26,7 +26,7 @@ def checked_discovery(points, ipc, size=10, seed=0, variant="paper", labels=None
 
     labels: clusters in place of HDBSCAN's, every member as probable.
     """
-    options = {"min_cluster_size": size, "min_samples": 3, "variant": variant}
+    options = {**OPTIONS, "min_cluster_size": size, "variant": variant}
     clusters = fit(points, options, 0) if labels is None else Clusters(np.asarray(labels), np.ones(len(points)))
     found = density.discover(Pool(len(points), points.astype(np.float32), points, clusters), ipc, options, seed, 0)
     assert len(set(found.indices.tolist())) == ipc  # real, distinct
