@@ -6,7 +6,7 @@ functions of u times sigma², so candidates are drawn once as standard normals a
 
 Format. Candidate k is row k % P of draw k // P, a block of (P, n, D) float32 from the stream
 ``(seed, "group", class or 0, k // P)``, with P = max(1, BLOCK // (n D)). A candidate is known by its index, and is drawn again
-in the time of one block at most (0.6 ms, or that of the candidate itself where it is larger than a block).
+in the time of one block at most (1.2 ms, or that of the candidate itself where it is larger than a block).
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 from limbeck.discovery.gaussian import Moments
 from limbeck.seeds import stream
 
-BLOCK = 2**16  # normals per draw: small enough to stay in a core's cache, large enough that naming a stream costs 2 %
-MEMORY = 2**24  # bytes of candidates scored by one matrix product
+BLOCK = 2**17  # normals per draw: they fit a core's cache, and naming a stream costs 1 % of the draw
+MEMORY = 2**23  # bytes of candidates scored by one matrix product
 
 
 @dataclass(frozen=True)
