@@ -99,9 +99,7 @@ def sample_statistics(w):
 
 
 def sample_starts(w):
-    return (
-        PLAN.starts(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
-    )
+    return PLAN.starts(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
 
 
 def start_statistics(w):

@@ -208,11 +208,47 @@ TANGENTS = Schema(
         "residuals": ArraySpec(_STEP, "float32", "1", "of the subspace iteration, relative to the largest eigenvalue", (0, 1e6)),
     },
 )
+_PER_DIM = ("class", "latent_channel", "latent_height", "latent_width")
+_PER_RUNG = ("class", "rung")
+STATISTICS = Schema(
+    "statistics",
+    1,
+    "Every class as one Gaussian per dimension: moments of its training latents, inverted to a step of the solver's grid. "
+    "A distilled representation of its own: any number of images is drawn from it (D3HR Sec. 6.7).",
+    {
+        "mean": ArraySpec(_PER_DIM, "float32", "scaled latent", "of the inverted latents", (-1e4, 1e4)),
+        "variance": ArraySpec(_PER_DIM, "float32", "scaled latent squared", "unbiased; 0 for a class of one image", (0, 1e8)),
+        "skewness": ArraySpec(_PER_DIM, "float32", "1", "0 where all latents are equal", (-1e4, 1e4)),
+        "kurtosis": ArraySpec(_PER_DIM, "float32", "1", "excess over a Gaussian's", (-3.1, 1e8)),
+        "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
+        "counts": ArraySpec(("class",), "int64", "images", "training latents behind them", (1, 2**62)),
+        "rejected": ArraySpec(
+            _PER_RUNG,
+            "float32",
+            "1",
+            "share of dimensions that are not Gaussian at 5 % on each rung, clean latents first; -1 untested",
+            (-1, 1),
+        ),
+        "mean_skewness": ArraySpec(_PER_RUNG, "float32", "1", "mean absolute skewness on each rung", (0, 1e4)),
+        "mean_kurtosis": ArraySpec(_PER_RUNG, "float32", "1", "mean absolute excess kurtosis on each rung", (0, 1e8)),
+        "round_trip": ArraySpec(
+            ("class",), "float32", "1", "relative error of sampling a few inverted latents back; 0 for noised ones", (0, 1e6)
+        ),
+        "latents": ArraySpec(
+            ("image", "latent_channel", "latent_height", "latent_width"),
+            "float16",
+            "scaled latent",
+            "the inverted latents, where they are kept",
+            (-1e4, 1e4),
+            optional=True,
+        ),
+    },
+)
 STARTS = Schema(
     "starts",
     1,
-    "Where sampling starts: per class the group of latents chosen among random ones, as the candidates' indices. The latents are drawn "
-    "again from them and the class's statistics.",
+    "Where sampling starts: per class the group of latents chosen among random ones, as the candidates' indices. "
+    "The latents are drawn again from them and the class's statistics.",
     {
         "indices": ArraySpec(("class", "block"), "int64", "candidate", "winner of every block of dimensions", (0, 2**62)),
         "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
@@ -281,7 +317,8 @@ FEATURES = Schema(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TARGETS, TANGENTS, STARTS, DISTILLED, FEATURES)
+    s.name: s
+    for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TARGETS, TANGENTS, STATISTICS, STARTS, DISTILLED, FEATURES)
 }
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),

@@ -178,9 +178,24 @@ def tangents(
 
 
 @app.command()
-def draw(
-    *, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()
+def invert(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    latents: Path = typer.Option(),
+    prior: Path = typer.Option(),
+    statistics: Path = typer.Option(),
 ) -> None:
+    """Training latents inverted to a step of the solver's grid, as per-class statistics."""
+    from limbeck.stages.invert import run
+
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"latents": latents, "prior": prior}, measured) as s:
+        measured.update(run(s, latents, prior, statistics))
+
+
+@app.command()
+def draw(*, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()) -> None:
     """Starting latents of every class, by group sampling."""
     from limbeck.stages.draw import run
 

@@ -9,7 +9,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
-RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "targets", "inverted", "starts", "none", "ipcall", ".", ".."}
+RESERVED = {
+    "priors",
+    "papers",
+    "images",
+    "teachers",
+    "features",
+    "tangents",
+    "targets",
+    "inverted",
+    "starts",
+    "none",
+    "ipcall",
+    ".",
+    "..",
+}
 
 
 class Model(BaseModel):
@@ -313,7 +327,8 @@ class GroupSampling(Model):
     l_skew: float = Field(0.5, ge=0, description="weight of the skewness'; up to IPC 2 it is undefined and left out")
     variance_scale: float = Field(1.0, gt=0, description="of the class's variance, in draws and targets (Table A5)")
     pool: Literal["shared", "independent"] = Field(
-        "shared", description="one pool for all classes, seen by each through its own signed permutation of the dimensions, or one each"
+        "shared",
+        description="one pool for all classes, each seeing it through its own signed permutation of dimensions, or one each",
     )
     blocks: int = Field(1, ge=1, description="parts of the dimensions that each take a best candidate of their own; 1: the paper")
     search: Literal["best", "exact"] = Field("best", description="exact: one group, made to have the class's mean and deviation")

@@ -236,7 +236,8 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
-    composition = {"start": "noise", "guidance": [], "options": {}, **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
+    own = {key: spec.pop(key) for key in COMPOSITION if key in spec}
+    composition = {"start": "noise", "guidance": [], "options": {}, **METHODS[base], **own}
 
     parts: list[tuple[str, str, type[Model]]] = []
     discovery = composition["discovery"]
