@@ -207,6 +207,8 @@ class DensityFit(DensityEmbedding):
 class DensityDiscovery(DensityFit):
     """CoDA's distribution discovery: density clusters brought to exactly IPC representatives (Algorithm 2)."""
 
+    variant: Literal["paper", "released"] = Field("paper", description="Algorithm 2 as printed, or as in the authors' code")
+
 
 class ModeGuidance(Model):
     """Mode guidance (MGD): pull the predicted clean latent towards a prototype (METHODS.md section 1)."""
