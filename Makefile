@@ -41,12 +41,15 @@ table: setup
 	$(BIN)/snakemake --quiet rules --configfile workflow/configs/table.yaml
 	$(BIN)/python workflow/scripts/results_page.py table
 
-# ManifoldGD's ablations at IPC 10, 3 seeds; about three quarters of an hour on 2 cores
-SWEEPS := workflow/configs/manifoldgd_sweeps.yaml
+# the methods' ablations at IPC 10, 3 seeds; about three quarters of an hour each on 2 cores
+SWEEPS ?= manifoldgd coda
 sweeps: setup
 	$(BIN)/python workflow/scripts/unlock_stale.py
-	$(BIN)/snakemake --quiet rules --configfile $(SWEEPS) -- $$($(BIN)/python workflow/scripts/results_page.py sweeps --targets)
-	$(BIN)/python workflow/scripts/results_page.py sweeps
+	for name in $(SWEEPS); do \
+	  $(BIN)/snakemake --quiet rules --configfile workflow/configs/$${name}_sweeps.yaml -- \
+	    $$($(BIN)/python workflow/scripts/results_page.py targets $$name) || exit 1; \
+	done
+	$(BIN)/python workflow/scripts/results_page.py sweeps $(SWEEPS)
 
 # train the embedded prior anew under results/priors; about an hour and a half on 2 cores
 prior: setup

@@ -9,7 +9,7 @@ from snakemake.utils import min_version
 
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.priors.files import MANIFEST, PRIOR_FILES, RECORD
+from limbeck.priors.files import FILES, INDEX, MANIFEST, RECORD, all_files
 
 min_version("9.27")
 

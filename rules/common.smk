@@ -32,7 +32,14 @@ def prior_images(w):
 def prior_weights(w):
     """Files of a prior that is copied from a folder: changed weights are noticed."""
     folder = PLAN.local_weights(w.prior)
-    return [f"{folder}/{name}" for name in PRIOR_FILES] if folder else []
+    if not folder:
+        return []
+    family = PLAN.config.priors[w.prior].family
+    return [
+        f"{folder}/{name}"
+        for name in all_files(folder, family)
+        if (folder / name).is_file()
+    ]
 
 
 def shard_images(w):
@@ -80,6 +87,22 @@ def sample_prototypes(w):
 
 def shard_latents(w):
     return PLAN.latents(w.dataset, w.shard)
+
+
+def sample_targets(w):
+    """The chosen images at the prior's own size, where discovery works at another."""
+    return (
+        PLAN.targets_of(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
+    )
+
+
+def targets_prototypes(w):
+    return f"{PLAN.latent_folder(w.dataset)}/prototypes/{w.discovery}/ipc{w.ipc}/seed{w.seed}/{w.shard}.zarr.zip"
+
+
+def sample_refiner(w):
+    refiner = PLAN.config.priors[w.prior].refiner
+    return f"{R}/priors/{refiner}/{INDEX}" if refiner else []
 
 
 def sample_latents(w):

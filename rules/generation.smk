@@ -26,6 +26,28 @@ rule pick:
         " --distilled {output.distilled} --prov {output.prov}"
 
 
+rule reencode:
+    input:
+        images=shard_images,
+        prototypes=targets_prototypes,
+        prior=f"{R}/priors/{{prior}}/{INDEX}",
+    output:
+        targets=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/reencode/{{dataset}}.{{prior}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/reencode/{{dataset}}.{{prior}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("reencode"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} reencode --spec {params.spec:q} --images {input.images}"
+        " --prototypes {input.prototypes} --prior {input.prior} --targets {output.targets} --prov {output.prov}"
+
+
 rule tangents:
     input:
         latents=shard_latents,
@@ -52,7 +74,9 @@ rule sample:
     input:
         images=shard_images,
         prior=f"{R}/priors/{{prior}}/model_index.json",
+        refiner=sample_refiner,
         prototypes=sample_prototypes,
+        targets=sample_targets,
         latents=sample_latents,
         tangents=sample_tangents,
     output:
@@ -70,7 +94,7 @@ rule sample:
     threads: 1
     params:
         spec=spec("sample"),
-        guided=given("prototypes", "latents", "tangents"),
+        guided=given("refiner", "prototypes", "targets", "latents", "tangents"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.guided}"
         " --distilled {output.distilled} --prov {output.prov}"

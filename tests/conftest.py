@@ -11,6 +11,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from snakemake.utils import update_config
+
+from limbeck.plan import Plan
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
@@ -107,6 +110,12 @@ class Workflow:
             timeout=600,
             check=False,
         )
+
+    def plan(self) -> Plan:
+        """The plan that Snakemake would make, without Snakemake."""
+        config = yaml.safe_load((ROOT / "config.yaml").read_text())
+        update_config(config, self.overlay)
+        return Plan(config)
 
     def build(self, *targets: str) -> None:
         """Run to the end or fail with the logs."""

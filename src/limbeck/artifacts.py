@@ -159,6 +159,21 @@ PROTOTYPES = Schema(
         ),
     },
 )
+TARGETS = Schema(
+    "targets",
+    1,
+    "The real images that prototypes name, encoded at the size that a prior generates, where discovery works at another.",
+    {
+        "members": ArraySpec(
+            ("prototype", "latent_channel", "latent_height", "latent_width"),
+            "float32",
+            "scaled latent",
+            "of each image",
+            (-1e4, 1e4),
+        ),
+        "labels": ArraySpec(("prototype",), "int32", "class index", "class of the prototype", (0, 2**31 - 1)),
+    },
+)
 CLUSTERS = Schema(
     "clusters",
     1,
@@ -279,7 +294,7 @@ FEATURES = Schema(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TANGENTS, DISTILLED, FEATURES)
+    s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TARGETS, TANGENTS, DISTILLED, FEATURES)
 }
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),

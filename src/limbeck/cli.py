@@ -113,6 +113,23 @@ def encode(
 
 
 @app.command()
+def reencode(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    prototypes: Path = typer.Option(),
+    prior: Path = typer.Option(),
+    targets: Path = typer.Option(),
+) -> None:
+    """The chosen images' latents at the size that a prior generates."""
+    from limbeck.stages.reencode import run
+
+    with _stage(spec, prov, {"images": images, "prototypes": prototypes, "prior": prior}) as s:
+        run(s, images, prototypes, prior, targets)
+
+
+@app.command()
 def reduce(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(), embedding: Path = typer.Option()) -> None:
     """Training latents or features in few dimensions."""
     from limbeck.stages.reduce import run
@@ -188,7 +205,9 @@ def sample(
     prov: ProvOption,
     images: Path = typer.Option(),
     prior: Path = typer.Option(),
+    refiner: Path | None = typer.Option(None),
     prototypes: Path | None = typer.Option(None),
+    targets: Path | None = typer.Option(None),
     latents: Path | None = typer.Option(None),
     tangents: Path | None = typer.Option(None),
     distilled: Path = typer.Option(),
@@ -196,10 +215,10 @@ def sample(
     """The distilled set of a method that generates."""
     from limbeck.stages.sample import run
 
-    guided = {"prototypes": prototypes, "latents": latents, "tangents": tangents}
+    optional = {"refiner": refiner, "prototypes": prototypes, "targets": targets, "latents": latents, "tangents": tangents}
     measured: dict[str, float] = {}
-    with _stage(spec, prov, {"prior": prior, **guided}, measured) as s:
-        measured.update(run(s, images, prior, distilled, **guided))
+    with _stage(spec, prov, {"prior": prior, **optional}, measured) as s:
+        measured.update(run(s, images, prior, distilled, **optional))
 
 
 @app.command()

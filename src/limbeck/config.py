@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
 TEACHER = "teacher"  # the extractor that is built in: the run's teacher
 VAE = "vae"  # the feature space of the prior's own latents
-RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "none", "ipcall", ".", ".."}
+RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "targets", "none", "ipcall", ".", ".."}
 
 
 class Model(BaseModel):
@@ -125,18 +125,44 @@ class PriorTraining(Model):
 class Prior(Model):
     """A diffusion prior: given weights, or trained by the pipeline."""
 
-    family: Literal["dit"] = "dit"
+    family: Literal["dit", "sd", "sdxl", "sdxl_refiner", "sd3"] = Field(
+        "dit",
+        description="dit: class labels; sd (Stable Diffusion 1, 2), sdxl, sd3: prompts from class names; sdxl_refiner: for refiner",
+    )
     weights: str | None = Field(None, description="'package:NAME', a hub name or a local folder, in diffusers' layout")
+    variant: str | None = Field(None, description="of the weight files, e.g. fp16")
+    dtype: Literal["float16", "float32"] = Field(
+        "float32", description="of the stored weights, where they are not copied as they are; loaded as float32"
+    )
+    t5: bool = Field(True, description="sd3: whether to take its third text encoder, by far the largest, along")
     train: PriorTraining | None = None
-    view: Name = Field("v32", description="the dataset's view that this prior encodes")
-    cfg_scale: float = Field(4.0, ge=0, description="classifier-free guidance scale where a method sets none")
+    view: Name = Field("v32", description="the dataset's view of the size that this prior generates")
+    discovery_view: Name | None = Field(
+        None,
+        description="the view whose latents discovery works in; chosen images alone are then encoded at 'view'; null: 'view'",
+    )
+    prompt: str = Field("{name}", description="of text priors; {name} is the class's first synonym", pattern=r"\{name\}")
+    refiner: Name | None = Field(None, description="sdxl: a prior of family sdxl_refiner that denoises the last part")
+    refiner_start: float = Field(0.8, gt=0, lt=1, description="where the refiner takes over, as diffusers' denoising_start")
+    cfg_scale: float | None = Field(
+        None, ge=0, description="classifier-free guidance scale where a method sets none; null: 4 for dit, 5 for text priors"
+    )
     encode_batch: int = Field(100, ge=1)
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Prior":
         if (self.weights is None) == (self.train is None):
             raise ValueError("needs exactly one of 'weights' and 'train' (set the other to null)")
+        if self.train is not None and self.family != "dit":
+            raise ValueError(f"only family dit is trained here, not {self.family}; set 'weights'")
+        if self.refiner is not None and self.family != "sdxl":
+            raise ValueError(f"only family sdxl has a refiner, not {self.family}")
         return self
+
+    @property
+    def discovery(self) -> str:
+        """The view whose latents discovery works in."""
+        return self.discovery_view or self.view
 
 
 class RandomDiscovery(Model):
@@ -287,19 +313,26 @@ class AlignmentGuidance(Model):
     """CoDA's distribution alignment: pull the conditional branch towards a real representative (METHODS.md section 2)."""
 
     gamma: float | None = Field(
-        None, ge=0, description="alignment strength; null: 1.0 up to IPC 20, 0.8 above (the paper's for DiT)"
+        None, ge=0, description="alignment strength; null: up to IPC 20 and above 1.0 and 0.8 for DiT, 0.1 and 0.08 for text priors"
     )
     prior_injection_steps: int | None = Field(
-        None, ge=0, description="last steps without alignment (PIS); null: 15 up to IPC 20, 8 above, of 50 (the paper's for DiT)"
+        None, ge=0, description="last steps without alignment (PIS); null: 15 and 8 of 50 for DiT, 5 and 20 for text priors"
     )
     target: Literal["centroid", "member"] = Field("member", description="the representative's latent, or its cluster's mean")
-    alignment: Literal["paper", "released"] = Field("paper", description="released: times the scheduler's sigma")
+    alignment: Literal["paper", "released"] | None = Field(
+        None,
+        description="released: times the solver's sigma; null: paper for dit and sd3, released for sd and sdxl (their gammas)",
+    )
 
 
 class Sampler(Model):
     """How latents are drawn from the prior."""
 
-    solver: Literal["ddim", "ddpm"] = "ddim"
+    solver: Literal["ddim", "ddpm", "dpm++", "flow"] | None = Field(
+        None,
+        description="dpm++: DPM-Solver++ 2M, Karras sigmas; flow: Euler steps of flow matching; null: ddim for dit, dpm++ for sd, "
+        "sdxl, flow for sd3",
+    )
     steps: int = Field(50, ge=1, le=1000)
     cfg_scale: float | None = Field(None, ge=0, description="default: the prior's")
     cfg_channels: Literal["all"] | int = Field("all", description="latent channels that classifier-free guidance acts on")

@@ -29,6 +29,7 @@ from limbeck.config import (
     ManifoldGuidance,
     ModeGuidance,
     Model,
+    Prior,
     RandomDiscovery,
     Sampler,
     TangentOptions,
@@ -62,13 +63,24 @@ DISCOVERY: dict[str, Discovery] = {
 }
 GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
 
+# The solvers of each family of priors, its own first, and its guidance scale where neither prior nor method sets one.
+SOLVERS: dict[str, tuple[str, ...]] = {
+    "dit": ("ddim", "ddpm", "dpm++"),
+    "sd": ("dpm++", "ddim", "ddpm"),
+    "sdxl": ("dpm++", "ddim", "ddpm"),
+    "sd3": ("flow",),
+}
+CFG_SCALE = {"dit": 4.0, "sd": 5.0, "sdxl": 5.0, "sd3": 5.0}
 # What CoDA sets by IPC: option -> (up to LOW_IPC, above). The injection steps are those of 50.
 LOW_IPC = 20
-BY_IPC: dict[str, tuple[Any, Any]] = {
-    "n_neighbors": (85, 40),
-    "min_cluster_size": (55, 15),
-    "gamma": (1.0, 0.8),
-    "prior_injection_steps": (15, 8),
+BY_IPC: dict[str, tuple[Any, Any]] = {"n_neighbors": (85, 40), "min_cluster_size": (55, 15)}
+# Table 11's for DiT, Tables 8 and 13's best for SDXL; ASSUME: Stable Diffusion as SDXL, and SD3 too (A.16 prints none)
+_SDXL = {"gamma": (0.1, 0.08), "prior_injection_steps": (5, 20), "alignment": ("released", "released")}
+BY_FAMILY: dict[str, dict[str, tuple[Any, Any]]] = {
+    "dit": {"gamma": (1.0, 0.8), "prior_injection_steps": (15, 8), "alignment": ("paper", "paper")},
+    "sd": _SDXL,
+    "sdxl": _SDXL,
+    "sd3": {**_SDXL, "alignment": ("paper", "paper")},
 }
 # What a reducer does not read must not name its embedding.
 UNREAD = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
@@ -224,7 +236,8 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
-    _fill(built, ipc)
+    _fill(built, ipc, config.priors[prior])
+    _check_solver(where, built, config.priors[prior], prior)
     for options in built["discovery"]:
         if options.get("features", TEACHER) not in config.extractor_names:
             known = [VAE, *config.extractor_names]
@@ -265,6 +278,18 @@ def _check_annealing(where: str, guidance: dict[str, Any]) -> None:
         )
 
 
+def check_reencoded(method: Method, prior: str) -> None:
+    """What guidance cannot have where only the chosen images are encoded at the size that the prior generates."""
+    for guidance in method.guidance:
+        where, why = f"methods.{method.name}", f"priors.{prior}.discovery_view leaves no latents of the whole class at its 'view'"
+        if guidance["target"] != "member":
+            raise LimbeckError(f"{where}.target: {why}, so no means of clusters; set target: member, or drop discovery_view")
+        if method.tangents:
+            raise LimbeckError(f"{where}: {why}, so no tangent spaces; drop discovery_view")
+        if guidance.get("kernel", "rbf") != "rbf" and guidance["bandwidth"] is None:
+            raise LimbeckError(f"{where}.bandwidth: {why}, so no distances to take it from; set a number")
+
+
 def check_ipc(method: Method, ipc: int) -> None:
     """What no tree of that depth can give, before it is grown."""
     discovery = method.discovery or {}
@@ -276,11 +301,29 @@ def check_ipc(method: Method, ipc: int) -> None:
         raise LimbeckError(f"{where}: a tree of depth {discovery['depth']} has at most {most} nodes to choose, IPC is {ipc}")
 
 
-def _fill(built: dict[str, list[dict[str, Any]]], ipc: int) -> None:
-    """Fill what was left open and depends on the IPC, and drop what is not read."""
+def _check_solver(where: str, built: dict[str, list[dict[str, Any]]], prior: Prior, name: str) -> None:
+    for sampler in built["sampler"]:
+        if prior.family == "sdxl_refiner":
+            raise LimbeckError(f"run.prior: {name!r} is a refiner, which works behind a base alone; choose a prior with 'refiner'")
+        if sampler["solver"] not in SOLVERS[prior.family]:
+            known = ", ".join(SOLVERS[prior.family])
+            raise LimbeckError(
+                f"{where}.solver: {sampler['solver']!r} does not fit prior {name} ({prior.family}); allowed: {known}"
+            )
+        if sampler["solver"] == "dpm++" and any(g.get("noise") == "keep" for g in built["guidance"]):
+            raise LimbeckError(f"{where}.noise: 'keep' has no meaning for the multistep solver dpm++; use recompute or ddim")
+
+
+def _fill(built: dict[str, list[dict[str, Any]]], ipc: int, prior: Prior) -> None:
+    """Fill what was left open and depends on the IPC or the prior, and drop what is not read."""
+    for sampler in built["sampler"]:
+        sampler["solver"] = sampler["solver"] or SOLVERS.get(prior.family, ("",))[0]
+        if sampler["cfg_scale"] is None:
+            sampler["cfg_scale"] = CFG_SCALE.get(prior.family) if prior.cfg_scale is None else prior.cfg_scale
+    by_ipc = BY_IPC | BY_FAMILY.get(prior.family, {})
     for options in (*built["discovery"], *built["guidance"]):
-        for key in [key for key in options if key in BY_IPC and options[key] is None]:
-            options[key] = BY_IPC[key][ipc > LOW_IPC]
+        for key in [key for key in options if key in by_ipc and options[key] is None]:
+            options[key] = by_ipc[key][ipc > LOW_IPC]
             if key == "prior_injection_steps":
                 options[key] = round(options[key] * built["sampler"][0]["steps"] / 50)
         for key in UNREAD.get(options.get("reducer", ""), ()):

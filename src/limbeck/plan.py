@@ -25,6 +25,7 @@ from limbeck.methods import (
     METHODS,
     Method,
     check_ipc,
+    check_reencoded,
     embedding_name,
     embedding_options,
     first_line,
@@ -33,7 +34,8 @@ from limbeck.methods import (
     resolve,
 )
 from limbeck.metrics.clip_files import clip_files, local_folder
-from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
+from limbeck.priors.files import class_table, match_classes, missing_files, native_size
+from limbeck.priors.prompts import prompts
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
 from limbeck.students.registry import STUDENTS
 
@@ -77,6 +79,10 @@ class Plan:
         for name, prior in self.config.priors.items():
             if prior.train is not None:
                 self.known(f"priors.{name}.train.dataset", prior.train.dataset, self.config.datasets)
+            if prior.refiner is not None:
+                self.known(f"priors.{name}.refiner", prior.refiner, self.config.priors)
+                if self.config.priors[prior.refiner].family != "sdxl_refiner":
+                    raise LimbeckError(f"priors.{name}.refiner: {prior.refiner!r} is no refiner; set its family to sdxl_refiner")
         for ipc in run.ipc:
             self.seeds(ipc)
         for dataset in run.datasets:
@@ -104,25 +110,42 @@ class Plan:
                 self.extractor_files(method.features)
                 if method.needs_prior:
                     self._check_prior(dataset)
+                if self.reencodes:
+                    check_reencoded(method, self.run.prior)
 
     def _check_prior(self, dataset: str) -> None:
         name, prior = self.run.prior, self.config.priors[self.run.prior]
-        if prior.view not in self.config.datasets[dataset].views:
-            known = sorted(self.config.datasets[dataset].views)
-            raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not a view of dataset {dataset}; its views: {known}")
-        folder = self.local_weights(name)
-        if prior.train is not None:
-            table = {c: i for i, c in enumerate(self.source(prior.train.dataset).classes)}
-        elif folder is None:  # a hub name: known when it has been fetched
-            return
-        else:
-            missing = [file for file in PRIOR_FILES if not (folder / file).is_file()]
-            if missing:
-                raise LimbeckError(f"priors.{name}.weights: no {missing[0]} in {folder} ({len(missing)} of its files are missing)")
-            table = class_table(folder)
-        match_classes(table, self.source(dataset).classes, name)
+        views = self.config.datasets[dataset].views
+        for key in ("view", "discovery_view"):
+            view = getattr(prior, key)
+            if view is not None and view not in views:
+                raise LimbeckError(f"priors.{name}.{key}: {view!r} is not a view of dataset {dataset}; its views: {sorted(views)}")
+        for each in filter(None, (name, prior.refiner)):
+            self._check_weights(each)
+        classes, folder = self.source(dataset).classes, self.local_weights(name)
+        if prior.family != "dit":
+            prompts(classes)
+        elif prior.train is not None:
+            match_classes({c: i for i, c in enumerate(self.source(prior.train.dataset).classes)}, classes, name)
+        elif folder is not None:  # a hub name is known when it has been fetched
+            match_classes(class_table(folder), classes, name)
+            if views[prior.view].size != (takes := native_size(folder)):
+                raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+
+    def _check_weights(self, prior: str) -> None:
+        folder = self.local_weights(prior)
+        missing = missing_files(folder, self.config.priors[prior].family) if folder else []
+        if missing:
+            listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+            raise LimbeckError(f"priors.{prior}.weights: missing in {folder}: {listed}")
 
     # Look-ups.
+
+    @property
+    def reencodes(self) -> bool:
+        """Whether the run's prior generates at another size than discovery works at."""
+        prior = self.config.priors[self.run.prior]
+        return prior.discovery != prior.view
 
     def local_weights(self, prior: str) -> Path | None:
         """The folder that a prior is copied from; None for one that is trained or has a hub name."""
@@ -131,6 +154,11 @@ class Plan:
             return None
         local = weights.startswith(("/", ".", "~", "package:")) or Path(weights).exists()
         return package_path(weights) if local else None
+
+    def priors_of(self, family: str) -> str:
+        """A wildcard constraint: the priors of a family."""
+        names = [name for name, prior in self.config.priors.items() if prior.family == family]
+        return "|".join(map(re.escape, names)) or "(?!)"
 
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:
@@ -261,7 +289,7 @@ class Plan:
 
     def latent_folder(self, dataset: str) -> str:
         """Where everything lives that is computed in the latents of the run's prior."""
-        return f"{self.root}/{dataset}/{self.config.priors[self.run.prior].view}/{self.run.prior}"
+        return f"{self.root}/{dataset}/{self.config.priors[self.run.prior].discovery}/{self.run.prior}"
 
     def latents(self, dataset: str, shard: int | str) -> str:
         """Latents of a shard's training images."""
@@ -290,6 +318,12 @@ class Plan:
 
     def _space(self, w: Wildcards) -> str:
         return f"{self.root}/{w['dataset']}/{w['view']}/{w['vae']}"
+
+    def targets_of(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
+        """The chosen images' latents at the size that the prior generates; None where the prototypes have them."""
+        if not self.reencodes or not method.guidance:
+            return None
+        return f"{self.root}/{dataset}/{self.run.prior}/targets/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
 
     def tangents(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """The cached tangents of a method; None where it has none."""
@@ -340,7 +374,7 @@ class Plan:
     def generated(self, generate: bool) -> str:
         """A wildcard constraint: the methods that generate, or those that keep real images."""
         names = [n for n in (*self.config.methods, *METHODS) if self._generates(n) == generate]
-        return "|".join(sorted(set(names))).replace(".", r"\.") or "(?!)"
+        return "|".join(map(re.escape, sorted(set(names)))) or "(?!)"
 
     def _generates(self, name: str) -> bool:
         spec = self.config.methods.get(name, {"base": name})

@@ -64,12 +64,32 @@ def _prior(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("priors", w["prior"], plan.config.priors)
     prior = plan.config.priors[w["prior"]]
     slice_ = prior.model_dump(mode="json", include={"family", "weights", "train"})
-    return slice_, ["limbeck.priors.training"] if prior.train else []
+    load: dict[str, Any] = {"dtype": prior.dtype, **({"variant": prior.variant} if prior.variant else {})}
+    if prior.family == "sd3":
+        load["t5"] = prior.t5
+    return {**slice_, "load": load}, [FAMILIES[prior.family][0], *(["limbeck.priors.training"] if prior.train else [])]
+
+
+def _size(plan: "Plan", dataset: str, view: str) -> int:
+    views = plan.dataset(dataset).views
+    if view not in views:
+        raise LimbeckError(f"datasets.{dataset}.views: no view {view!r}; known: {sorted(views)}")
+    return views[view].size
 
 
 def _encode(plan: "Plan", w: Wildcards) -> Spec:
-    prior = plan.config.priors[w["vae"]]
-    return {"family": prior.family, "batch": prior.encode_batch}, [FAMILIES[prior.family][0]]
+    return {"size": _size(plan, w["dataset"], w["view"]), "batch": plan.config.priors[w["vae"]].encode_batch}, []
+
+
+def _reencode(plan: "Plan", w: Wildcards) -> Spec:
+    name = plan.dataset(w["dataset"]).of or w["dataset"]  # the images' own source
+    dataset, prior = plan.dataset(name), plan.config.priors[w["prior"]]
+    _size(plan, name, prior.view)
+    return {
+        "dataset": name,
+        "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
+        "view": dataset.views[prior.view].model_dump(mode="json"),
+    }, []
 
 
 def _reduce(plan: "Plan", w: Wildcards) -> Spec:
@@ -98,16 +118,20 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
 
 def _sample(plan: "Plan", w: Wildcards) -> Spec:
     method = plan.method(w["method"], int(w["ipc"]), w["dataset"])
-    prior = plan.config.priors[w["prior"]]
-    assert method.sampler is not None
-    scale = method.sampler["cfg_scale"]
-    sampler = {**method.sampler, "cfg_scale": prior.cfg_scale if scale is None else scale}
+    prior, dataset = plan.config.priors[w["prior"]], plan.dataset(w["dataset"])
+    options: dict[str, Any] = {"size": _size(plan, w["dataset"], prior.view)}
+    if prior.family != "dit":
+        options["prompt"] = prior.prompt
+    if prior.refiner:
+        options["refiner_start"] = prior.refiner_start
     return {
         "guidance": list(method.guidance),
         "tangents": method.tangents,
-        "sampler": sampler,
+        "sampler": method.sampler,
         "family": prior.family,
-        "channels": plan.dataset(w["dataset"]).channels,
+        "prior": options,
+        "size": dataset.views[dataset.view].size,
+        "channels": dataset.channels,
         "ipc": int(w["ipc"]),
         "seed": int(w["seed"]),
     }, [FAMILIES[prior.family][0], *method.modules()]
@@ -184,6 +208,7 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "label": _label,
     "prior": _prior,
     "encode": _encode,
+    "reencode": _reencode,
     "reduce": _reduce,
     "fit": _fit,
     "tangents": _tangents,

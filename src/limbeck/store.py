@@ -172,6 +172,7 @@ def create(
     shapes: Mapping[str, tuple[int, ...]],
     params: Mapping[str, Any],
     inputs: Mapping[str, Path | str],
+    digests: Mapping[str, str] | None = None,
     **attributes: Any,
 ) -> Iterator[Writer]:
     """Write an artifact; it appears under ``path`` only when it is complete and has been read back.
@@ -180,7 +181,7 @@ def create(
     ----------
     shapes: the shape of every array that is written; optional arrays may be left out.
     params: the stage's resolved parameters. No times, no machine: identical work must give identical bytes.
-    inputs: files whose content digests go into the attributes, by name.
+    inputs: files whose content digests go into the attributes, by name. digests: those that are known already.
     attributes: more attributes, e.g. ``classes``.
     """
     path = Path(path)
@@ -191,7 +192,7 @@ def create(
         "schema": schema.name,
         "version": schema.version,
         "params": dict(params),
-        "inputs": {name: digest(file) for name, file in sorted(inputs.items())},
+        "inputs": dict(sorted({**(digests or {}), **{name: digest(file) for name, file in inputs.items()}}.items())),
         **attributes,
     }
     with replacing(path) as part:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.config import ManifoldGuidance as Options
-from limbeck.diffusion.sampling import sample, step_abars
+from limbeck.diffusion.levels import levels, variance_preserving
+from limbeck.diffusion.sampling import sample
 from limbeck.geometry.patch import local_rows, nearest, neighbour_count, real_patches, synthetic_patches
 from limbeck.geometry.tangent import lift, tangent
 from limbeck.guidance.base import Step, Targets
@@ -92,7 +93,7 @@ def test_pull_is_a_unit_vector_straight_to_the_plane():
 def test_kernel_weights_written_out(kernel, weight):
     target, s = torch.zeros(3, *SHAPE), torch.tensor([0.5, 2.0, 40.0])
     x0 = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
-    found = ModeGuidance(target, 0.1, 4, "combined", True, kernel, s)(Step(0, 4, 0.5, 0.0), x0, x0)
+    found = ModeGuidance(target, 0.1, 4, "combined", True, kernel, s)(Step(0, 4, variance_preserving(0.5)), x0, x0)
     for i in range(3):
         r = float(x0[i].norm())
         assert torch.allclose(found[i], -0.1 * weight(r, float(s[i])) * x0[i], rtol=1e-5)
@@ -103,7 +104,7 @@ def test_kernel_weights_written_out(kernel, weight):
 def test_no_kernel_overshoots_its_prototype(kernel, scale):
     x0 = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0)) * scale
     guide = ModeGuidance(torch.zeros(3, *SHAPE), 0.3, 4, "combined", True, kernel, torch.ones(3))
-    moved = x0 + guide(Step(0, 4, 0.5, 0.0), x0, x0)
+    moved = x0 + guide(Step(0, 4, variance_preserving(0.5)), x0, x0)
     assert torch.isfinite(moved).all()
     assert (moved.flatten(1).norm(dim=1) <= x0.flatten(1).norm(dim=1) * (1 + 1e-6)).all()
 
@@ -154,11 +155,14 @@ def test_the_noised_patch_is_equation_5_with_its_factor():
     z = latents()
     opts = options(anneal="none")
     patch = real_patches(z, z[:1], opts, factors(opts), 0, 0, [0])[0]
-    noise = (patch.noised(1, 0.3) - math.sqrt(0.3) * patch.clean(1)) / math.sqrt(0.7)
+    noise = (patch.noised(1, variance_preserving(0.3)) - math.sqrt(0.3) * patch.clean(1)) / math.sqrt(0.7)
     assert abs(noise.std() - 1) < 0.05
     assert abs(noise.mean()) < 0.05
-    assert np.allclose(patch.noised(1, 0.9), math.sqrt(0.9) * patch.clean(1) + math.sqrt(0.1) * noise, atol=1e-5)
-    assert not np.allclose(patch.noised(1, 0.3), patch.noised(2, 0.3))  # fresh noise at every step
+    again = math.sqrt(0.9) * patch.clean(1) + math.sqrt(0.1) * noise
+    assert np.allclose(patch.noised(1, variance_preserving(0.9)), again, atol=1e-5)
+    assert not np.allclose(
+        patch.noised(1, variance_preserving(0.3)), patch.noised(2, variance_preserving(0.3))
+    )  # fresh noise at every step
 
 
 @given(st.integers(0, 1000), st.integers(1, 40))
@@ -193,7 +197,7 @@ def test_expected_is_the_limit_of_monte_carlo_for_fixed_neighbours():
     expected = lift(neighbours, tangent(neighbours, 2).coefficients)
     total, angles = np.zeros((D, D)), {}
     for draw in range(4096):
-        x = patch.noised(draw, abar).astype(np.float64)
+        x = patch.noised(draw, variance_preserving(abar)).astype(np.float64)
         x -= x.mean(0)
         total += x.T @ x / len(x)
         if draw + 1 in (1, 16, 256, 4096):
@@ -208,7 +212,7 @@ def test_the_expected_neighbours_are_those_of_the_mean_distance():
     x_t = np.random.default_rng(1).normal(size=D).astype(np.float32)
     mean_distance = ((math.sqrt(abar) * z.astype(np.float64) - x_t) ** 2).sum(1) + (1 - abar) * D
     expected = np.argsort(mean_distance, kind="stable")[:20]
-    assert local_rows(z, x_t, abar, 20, "expected").tolist() == expected.tolist()
+    assert local_rows(z, x_t, variance_preserving(abar), 20, "expected").tolist() == expected.tolist()
 
 
 # Cached against online.
@@ -226,7 +230,7 @@ def sources(opts, n=3, seed=0):
     make = synthetic_patches if opts["neighbourhood"] == "synthetic" else real_patches
     patches = make(z, z[:n], opts, factors(opts), 0, 0, range(n))
     noise = np.random.default_rng(9).normal(size=(n, D)).astype(np.float32)
-    arrays = at_anchors(patches, noise, step_abars(scheduler()), opts)
+    arrays = at_anchors(patches, noise, levels(scheduler()), opts)
     read = {k: arrays[k] for k in ("neighbours", "coefficients")}
     cached = CachedTangents(patches, **read, estimator=opts["estimator"])
     return patches, cached, OnlineTangents(patches, opts), noise, arrays
@@ -275,7 +279,7 @@ def test_bases_are_orthonormal_and_the_arrays_say_what_they_hold():
     opts = options(k=0.5)
     _, cached, _, _, arrays = sources(opts)
     for index in range(opts["t_stop"]):
-        u, _ = cached(Step(index, 8, step_abars(scheduler())[index], 0.0), torch.zeros(3, *SHAPE))
+        u, _ = cached(Step(index, 8, levels(scheduler())[index]), torch.zeros(3, *SHAPE))
         assert torch.allclose(u.mT @ u, torch.eye(3).expand(3, 3, 3), atol=1e-5)
     assert (arrays["counts"] == (arrays["neighbours"] >= 0).sum(-1)).all()
     assert arrays["patch_counts"][0].tolist() == [math.ceil(30 * f) for f in factors(opts)]
@@ -296,7 +300,7 @@ def targets(n=3, tangents=None):
 def test_none_or_zero_weight_is_mode_guidance_and_one_stays_in_the_tangent(solver):
     opts = options()
     _, cached, _, _, _ = sources(opts)
-    step, x = Step(1, 8, step_abars(scheduler())[1], 0.1), torch.randn(3, *SHAPE)
+    step, x = Step(1, 8, levels(scheduler())[1]), torch.randn(3, *SHAPE)
     mode = build(options(correction="none"), targets(), solver)
     g = mode(step, x, x)
     assert torch.allclose(g, -0.1 * (x - targets().members))
@@ -308,7 +312,7 @@ def test_none_or_zero_weight_is_mode_guidance_and_one_stays_in_the_tangent(solve
     share = strict.norm(dim=1) / g.flatten(1).norm(dim=1)
     assert torch.allclose(guide.share[0], share, atol=1e-5)
     assert guide.hook == ("posterior" if solver == "ddpm" else "combined")
-    assert guide(Step(4, 8, 0.9, 0.0), x, x) is None
+    assert guide(Step(4, 8, variance_preserving(0.9)), x, x) is None
 
 
 def test_pull_adds_to_mode_guidance_and_lambda_may_anneal():
@@ -316,6 +320,6 @@ def test_pull_adds_to_mode_guidance_and_lambda_may_anneal():
     _, cached, _, _, _ = sources(opts)
     guide = build(opts, targets(tangents=cached), "ddim")
     assert np.allclose(guide.lam_man, 0.1 * np.array([1, 1 - 0.8 / 3, 1 - 1.6 / 3, 0.2]))
-    step, x = Step(3, 8, step_abars(scheduler())[3], 0.0), torch.randn(3, *SHAPE)
+    step, x = Step(3, 8, levels(scheduler())[3]), torch.randn(3, *SHAPE)
     g = build(options(correction="none"), targets(), "ddim")(step, x, x)
     assert torch.allclose((guide(step, x, x) - g).flatten(1).norm(dim=1), torch.full((3,), 0.02), atol=1e-5)

@@ -34,7 +34,7 @@ def test_generated_files_are_in_step():
     assert (ROOT / GENERATED_DOC).read_text() == artifacts_page(), "run: limbeck schema ."
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("**/*.yaml")), ids=lambda p: p.name)
 def test_ready_made_configs_validate(path):
     base, over = (yaml.safe_load(p.read_text()) for p in (ROOT / "config.yaml", path))
     config = Config.model_validate({**base, **{k: {**base.get(k, {}), **v} for k, v in over.items()}})
@@ -80,7 +80,7 @@ def test_ready_made_configs_validate(path):
         ({"run__seeds": {50: [0]}}, r"run\.seeds: no seeds for ipc 10"),
         ({"datasets__ipc10": {"source": "npz", "path": "x"}}, r"datasets\.ipc10: the name is reserved"),
         ({"priors__fashion-dit__train": {"dataset": "fashion-mini"}}, "exactly one of 'weights' and 'train'"),
-        ({"priors__fashion-dit__weights": "package:nothing"}, r"no model_index\.json"),
+        ({"priors__fashion-dit__weights": "package:nothing"}, r"weights: missing in .*model_index\.json"),
         ({"priors__fashion-dit__view": "v64"}, r"priors\.fashion-dit\.view: 'v64' is not a view of dataset fashion-mini"),
         ({"results": "my results"}, r"results: .*pattern"),
     ],
@@ -98,15 +98,15 @@ def test_a_missing_idx_folder_says_how_to_get_it(tmp_path):
 
 def test_options_may_be_mappings_by_ipc_dataset_and_prior():
     config = Config(methods={"m": {"base": "mgd", "weight": {10: 0.2, 50: 0.4}, "steps": {"fashion-mini": 40}}})
-    assert resolve(config, "m", 10, "p", "fashion-mini").guidance[0]["weight"] == 0.2
-    assert resolve(config, "m", 50, "p", "fashion-mini").sampler["steps"] == 40
+    assert resolve(config, "m", 10, "fashion-dit", "fashion-mini").guidance[0]["weight"] == 0.2
+    assert resolve(config, "m", 50, "fashion-dit", "fashion-mini").sampler["steps"] == 40
     with pytest.raises(LimbeckError, match=r"methods\.m\.steps: no value"):
-        resolve(config, "m", 10, "p", "other")
+        resolve(config, "m", 10, "fashion-dit", "other")
 
 
 def test_variants_share_a_discovery_unless_its_options_differ():
     config = Config(methods={"a": {"base": "mgd"}, "b": {"base": "kmeans"}, "c": {"base": "mgd", "n_init": 7}})
-    names = [resolve(config, n, 10, "p", "d").discovery_name for n in "abc"]
+    names = [resolve(config, n, 10, "fashion-dit", "d").discovery_name for n in "abc"]
     assert names[0] == names[1] != names[2]
 
 
@@ -139,7 +139,7 @@ def test_tangents_are_named_by_what_they_depend_on_alone():
         "i": {"t_stop": 0},
     }
     config = Config(methods={name: {"base": "manifoldgd", **change} for name, change in variants.items()})
-    found = {name: resolve(config, name, 10, "p", "d") for name in variants}
+    found = {name: resolve(config, name, 10, "fashion-dit", "d") for name in variants}
     assert found["a"].tangents_name == found["b"].tangents_name == found["c"].tangents_name
     assert len({found[name].tangents_name for name in "adef"}) == 4
     assert found["g"].tangents_name is None
@@ -174,18 +174,18 @@ def test_the_page_shows_one_first_seed_throughout():
 
 def test_what_the_paper_sets_by_ipc_is_filled_in():
     config = Config()
-    low, high = (resolve(config, "coda", ipc, "p", "d") for ipc in (20, 21))
+    low, high = (resolve(config, "coda", ipc, "fashion-dit", "d") for ipc in (20, 21))
     assert (low.discovery["n_neighbors"], low.discovery["min_cluster_size"]) == (85, 55)
     assert (high.discovery["n_neighbors"], high.discovery["min_cluster_size"]) == (40, 15)
     assert [m.guidance[0][key] for m in (low, high) for key in ("gamma", "prior_injection_steps")] == [1.0, 15, 0.8, 8]
-    assert resolve(Config(methods={"c": {"base": "coda", "gamma": 0.1}}), "c", 50, "p", "d").guidance[0]["gamma"] == 0.1
+    assert resolve(Config(methods={"c": {"base": "coda", "gamma": 0.1}}), "c", 50, "fashion-dit", "d").guidance[0]["gamma"] == 0.1
 
 
 def test_an_embedding_depends_on_what_its_reducer_reads():
     variants = {"a": {}, "b": {"min_cluster_size": 9}, "c": {"n_neighbors": 9}, "d": {"reducer": "pca"}}
     variants["e"] = {"reducer": "pca", "n_neighbors": 9}
     config = Config(methods={name: {"base": "coda_real", **change} for name, change in variants.items()})
-    found = {name: resolve(config, name, 10, "p", "d").discovery for name in variants}
+    found = {name: resolve(config, name, 10, "fashion-dit", "d").discovery for name in variants}
     options = {name: embedding_options(discovery) for name, discovery in found.items()}
     names = {name: embedding_name(options[name]) for name in variants}
     assert names["a"] == names["b"] != names["c"]
@@ -196,8 +196,8 @@ def test_an_embedding_depends_on_what_its_reducer_reads():
 
 def test_injection_steps_left_open_follow_the_number_of_steps():
     config = Config(methods={"c": {"base": "coda", "steps": 10}, "all": {"base": "coda", "steps": 10, "prior_injection_steps": 10}})
-    assert resolve(config, "c", 10, "p", "d").guidance[0]["prior_injection_steps"] == 3
-    assert resolve(config, "all", 10, "p", "d").guidance[0]["prior_injection_steps"] == 10  # the paper's PIS = 50
+    assert resolve(config, "c", 10, "fashion-dit", "d").guidance[0]["prior_injection_steps"] == 3
+    assert resolve(config, "all", 10, "fashion-dit", "d").guidance[0]["prior_injection_steps"] == 10  # the paper's PIS = 50
 
 
 def test_a_target_outside_the_run_finds_its_fit_and_embedding():

@@ -9,8 +9,8 @@ from diffusers import DDPMScheduler
 from limbeck.config import DitTraining, VaeTraining
 from limbeck.data.sources import FASHION_CLASSES, package_path
 from limbeck.errors import LimbeckError
-from limbeck.priors.dit import DitPrior, load_pipeline
-from limbeck.priors.files import PRIOR_FILES, class_table, match_classes
+from limbeck.priors.dit import DitPrior
+from limbeck.priors.files import FILES, class_table, match_classes
 from limbeck.priors.training import Diverged, build_dit, cosine_rate, drop_labels, min_snr_weight, train_dit, train_vae
 
 PACKAGED = package_path("package:fashion-dit")
@@ -21,7 +21,7 @@ def silent(*_: object) -> None:
 
 
 def test_the_packaged_prior_is_small_and_complete():
-    assert all((PACKAGED / name).is_file() for name in PRIOR_FILES)
+    assert all((PACKAGED / name).is_file() for name in FILES["dit"])
     assert sum(p.stat().st_size for p in PACKAGED.rglob("*") if p.is_file()) <= 12e6
     prior = DitPrior(PACKAGED)
     assert prior.latent_shape == (4, 8, 8)
@@ -59,7 +59,7 @@ def test_rgb_and_grayscale_are_brought_together(tiny_prior):
     with pytest.raises(LimbeckError, match="takes 1 channels, the images have 3"):
         prior.encode(np.zeros((1, 32, 32, 3), np.uint8))
     with pytest.raises(LimbeckError, match="choose a view of another size"):
-        prior.encode(np.zeros((1, 64, 64, 1), np.uint8))
+        DitPrior(tiny_prior, 64)
 
 
 @pytest.mark.parametrize("damage", ["missing weights", "cut weights", "no folder", "another architecture"])
@@ -78,7 +78,7 @@ def test_a_prior_that_cannot_be_used_is_one_line(tiny_prior, tmp_path, damage, m
         config = json.loads((folder / "transformer/config.json").read_text())
         (folder / "transformer/config.json").write_text(json.dumps({**config, "num_attention_heads": 3}))
     with pytest.raises(LimbeckError, match="not a DiT in diffusers' layout") as caught:
-        load_pipeline(str(folder))
+        DitPrior.load(str(folder))
     assert "\n" not in str(caught.value)
 
 

@@ -256,7 +256,7 @@ def test_other_datasets_that_make_no_sense(dataset, message):
 
 
 def test_the_extractor_of_a_pseudo_dataset_is_looked_for_before_any_job(tmp_path):
-    with pytest.raises(LimbeckError, match=r"extractors\.c\.weights: no config\.json, .* in .*clip"):
+    with pytest.raises(LimbeckError, match=r"extractors\.c\.weights: missing in .*clip: config\.json, "):
         plan(
             datasets__few={"source": "pseudo", "of": "fashion-mini", "extractor": "c"},
             run__datasets=["few"],
@@ -279,3 +279,12 @@ def test_without_a_threshold_no_extractor_is_read():
         "of": "fashion-mini",
         "threshold": None,
     }
+
+
+def test_images_are_encoded_anew_from_the_parents_source():
+    p = plan(
+        **{"datasets__fashion-mini__views": {"v32": {"size": 32}, "v64": {"size": 64}}},
+        datasets__few={"source": "pseudo", "of": "fashion-mini", "extractor": "teacher"},
+    )
+    w = {"dataset": "fashion-mini", "prior": "fashion-dit", "discovery": "x", "ipc": "1", "seed": "0", "shard": "0"}
+    assert p.spec("reencode", {**w, "dataset": "few"}) == p.spec("reencode", w)

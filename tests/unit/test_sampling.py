@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.config import DitTraining
+from limbeck.diffusion.levels import variance_preserving
 from limbeck.diffusion.sampling import combine, sample
 from limbeck.guidance.alignment import AlignmentGuidance
 from limbeck.guidance.base import Step, Targets
@@ -120,7 +121,7 @@ def test_no_weight_or_no_steps_is_unguided_bit_for_bit(kind, hook, guide):
 @settings(max_examples=30, deadline=None)
 def test_guidance_pulls_towards_its_target_only_while_active(weight, index):
     x0 = torch.randn(SHAPE)
-    correction = mode(weight, t_stop=5)(Step(index, 10, 0.5, 0.0), x0, x0)
+    correction = mode(weight, t_stop=5)(Step(index, 10, variance_preserving(0.5)), x0, x0)
     if index >= 5:
         assert correction is None
     else:
@@ -244,7 +245,7 @@ def test_alignment_never_touches_the_null_branch():
 @settings(max_examples=30, deadline=None)
 def test_the_released_variant_multiplies_by_sigma(gamma, abar):
     x0 = torch.randn(SHAPE)
-    step = Step(0, 10, abar, 0.0)
+    step = Step(0, 10, variance_preserving(abar))
     paper, released = (alignment(gamma, 3, variant)(step, x0, x0) for variant in (False, True))
     if gamma == 0:
         assert paper is released is None

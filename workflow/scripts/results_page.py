@@ -1,11 +1,11 @@
-"""Write one part of docs/RESULTS.md: ``table`` from the summaries of `make table`, ``sweeps`` from the cells of `make sweeps`.
+"""Write parts of docs/RESULTS.md: ``table`` from the summaries of `make table`, ``sweeps NAME …`` from the cells of `make sweeps`.
 
-``sweeps --targets`` prints the files that the sweeps need, for Snakemake.
+``targets NAME`` prints the files that a sweep needs, for Snakemake.
 """
 
-import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,25 @@ from limbeck.store import read_json
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/RESULTS.md"
-DATA, IPC, BASE = "fashion-mini", 10, "manifoldgd_ddpm"
-SWEEPS = "workflow/configs/manifoldgd_sweeps.yaml"
+DATA, IPC = "fashion-mini", 10
+# sweeps -> the row that its rows are paired with: by their base, or (None) any other
+BASELINES: dict[str, dict[str | None, str]] = {
+    "manifoldgd": {None: "manifoldgd_ddpm"},
+    "coda": {None: "coda", "coda_real": "coda_real", "kmeans": "coda_real"},
+}
 
 
 def main() -> None:
-    """Replace the named part between its markers."""
-    part = sys.argv[1]
-    if sys.argv[2:] == ["--targets"]:
-        print(*(path for name in sweeps().run.methods for path in results(sweeps(), name).values()))
+    """Replace the named part between its markers: ``table``, or ``sweeps`` for all of BASELINES."""
+    if sys.argv[1] == "targets":
+        print(*(path for name in sweeps(sys.argv[2]).run.methods for path in results(sweeps(sys.argv[2]), name).values()))
         return
-    text = "\n".join(table() if part == "table" else ablations(sweeps()))
+    parts = {"table": table} if sys.argv[1] == "table" else {f"{name}-sweeps": partial(ablations, name) for name in sys.argv[2:]}
     page = PAGE.read_text(encoding="utf-8")
-    marked = f"<!-- {part} -->\n{text}\n<!-- /{part} -->"
-    PAGE.write_text(re.sub(rf"<!-- {part} -->.*?<!-- /{part} -->", lambda _: marked, page, flags=re.DOTALL), encoding="utf-8")
+    for part, make in parts.items():
+        before, after = (page.index(f"<!-- {mark}{part} -->") for mark in ("", "/"))
+        page = page[:before] + f"<!-- {part} -->\n" + "\n".join(make()) + "\n" + page[after:]
+    PAGE.write_text(page, encoding="utf-8")
     print(PAGE)
 
 
@@ -46,9 +51,9 @@ def table() -> Iterator[str]:
         yield Path(f"results/{DATA}/ipc{ipc}/summary.md").read_text(encoding="utf-8")
 
 
-def sweeps() -> Plan:
-    """The sweeps' plan: their config laid over config.yaml."""
-    base, over = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", SWEEPS))
+def sweeps(name: str) -> Plan:
+    """A sweep's plan: its config laid over config.yaml."""
+    base, over = (yaml.safe_load((ROOT / path).read_text()) for path in ("config.yaml", f"workflow/configs/{name}_sweeps.yaml"))
     return Plan({**base, **{key: {**base[key], **value} for key, value in over.items()}})
 
 
@@ -58,37 +63,53 @@ def results(plan: Plan, name: str) -> dict[int, str]:
     return {seed: f"{plan.cell(DATA, name, IPC, seed)}/{student}" for seed in plan.seeds(IPC)}
 
 
-def ablations(plan: Plan) -> Iterator[str]:
-    """One table per swept key, every row paired with BASE over the shared seeds."""
+def ablations(sweep: str) -> Iterator[str]:
+    """One table per swept key, every row paired with its baseline over the shared seeds."""
+    plan = sweeps(sweep)
     found = {name: {seed: _accuracies(path) for seed, path in results(plan, name).items()} for name in plan.run.methods}
     tested = int(plan.source(DATA).counts("test").sum())
     seeds = len(plan.seeds(IPC))
-    yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key at a time is changed from `{BASE}`, {seeds} seeds.\n"
+    yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key is changed from the row above, {seeds} seeds.\n"
     groups: dict[str, list[str]] = {}
     for name in plan.run.methods:
         groups.setdefault(name.split("__")[0] if "__" in name else "reference", []).append(name)
+    shares = {name: _share(plan, name) for name in plan.run.methods}
+    columns = ["method", "options", "accuracy %", "minus baseline (95 %)", "resolved", "tangent share"]
+    columns = columns if any(share != "–" for share in shares.values()) else columns[:-1]
     for group, names in groups.items():
         yield f"### {group}\n"
-        yield "| method | options | accuracy % | minus base (95 %) | resolved | tangent share |"
-        yield "| --- | --- | --: | --: | --- | --: |"
-        yield from (_line(plan, name, found, tested) for name in (names if group == "reference" else [BASE, *names]))
+        yield f"| {' | '.join(columns)} |"
+        yield f"| --- | --- | --: | --: | --- |{' --: |' if len(columns) == 6 else ''}"
+        for name in _with_baselines(plan, sweep, names):
+            yield f"| {' | '.join([*_line(plan, sweep, name, found, tested), shares[name]][: len(columns)])} |"
         yield ""
+
+
+def _baseline(plan: Plan, sweep: str, name: str) -> str:
+    table = BASELINES[sweep]
+    return table.get(plan.config.methods[name]["base"], table[None])
+
+
+def _with_baselines(plan: Plan, sweep: str, names: list[str]) -> list[str]:
+    """Every row below the one it is paired with."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_baseline(plan, sweep, name), []).append(name)
+    return [row for baseline, rows in groups.items() for row in dict.fromkeys([baseline, *rows])]
 
 
 def _accuracies(path: str) -> list[float]:
     return [repeat["accuracy"] for repeat in read_json(path, "student")["repeats"]]
 
 
-def _line(plan: Plan, name: str, found: Mapping[str, Mapping[int, list[float]]], tested: int) -> str:
-    accuracy = summarise(found[name], tested)
-    difference = None if name == BASE else paired(found[name], found[BASE])
+def _line(plan: Plan, sweep: str, name: str, found: Mapping[str, Mapping[int, list[float]]], tested: int) -> list[str]:
+    accuracy, baseline = summarise(found[name], tested), _baseline(plan, sweep, name)
+    difference = None if name == baseline else paired(found[name], found[baseline])
     delta = f"{100 * difference.difference:+.1f} ± {100 * difference.half_width:.1f}" if difference else "–"
     resolved = "–" if difference is None else "yes" if difference.resolved else "no"
     spec: dict[str, Any] = {key: value for key, value in plan.config.methods[name].items() if key != "base"}
     options = ", ".join(f"{key}: {value}" for key, value in spec.items()) or "–"
-    return (
-        f"| {name} | {options} | {percent(accuracy.mean)} ± {percent(accuracy.sd)} | {delta} | {resolved} | {_share(plan, name)} |"
-    )
+    return [name, options, f"{percent(accuracy.mean)} ± {percent(accuracy.sd)}", delta, resolved]
 
 
 def _share(plan: Plan, name: str) -> str:

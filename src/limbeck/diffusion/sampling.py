@@ -1,23 +1,24 @@
 """The guided sampling loop around diffusers' schedulers. It knows no method: guidances bring their own hook."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
+from limbeck.diffusion.levels import Level, levels
 from limbeck.guidance.base import Guidance, Step
 
-# (x_t, timestep, labels) -> predicted noise, raw variance output or None
-Denoiser = Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor | None]]
+# (x_t, timestep, labels) -> the model's output (predicted noise, or velocity), raw variance output or None
+Denoiser = Callable[[Tensor, float, Tensor], tuple[Tensor, Tensor | None]]
 # step index -> one generator per image, for the noise of stochastic solvers
 StepGenerators = Callable[[int], list[torch.Generator]]
 
 
 def combine(cond: Tensor, null: Tensor, scale: float, channels: int | Literal["all"]) -> Tensor:
-    """Classifier-free guidance eps_null + w (eps_cond - eps_null) on the first ``channels`` latent channels or all.
+    """Classifier-free guidance out_null + w (out_cond - out_null) on the first ``channels`` latent channels or all.
 
     The channels left out keep the conditional prediction, as in DiT's own sampler.
     """
@@ -28,15 +29,15 @@ def combine(cond: Tensor, null: Tensor, scale: float, channels: int | Literal["a
 
 
 def branches(
-    denoise: Denoiser, x: Tensor, t: int, labels: Tensor, null: int, scale: float
+    denoise: Denoiser, x: Tensor, t: float, labels: Tensor, null: int, scale: float
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Conditional noise, null noise and the conditional branch's variance; at scale 1 the null branch is not evaluated."""
+    """Conditional output, null output and the conditional branch's variance; at scale 1 the null branch is not evaluated."""
     if scale == 1:
-        eps, variance = denoise(x, t, labels)
-        return eps, None, variance
+        output, variance = denoise(x, t, labels)
+        return output, None, variance
     both = torch.cat([labels, torch.full_like(labels, null)])
-    eps, variance = denoise(torch.cat([x, x]), t, both)
-    cond, uncond = eps.chunk(2)
+    output, variance = denoise(torch.cat([x, x]), t, both)
+    cond, uncond = output.chunk(2)
     return cond, uncond, None if variance is None else variance.chunk(2)[0]
 
 
@@ -47,11 +48,6 @@ class Sampled:
     latents: Tensor
     step_norms: Tensor
     x0_norms: Tensor
-
-
-def step_abars(scheduler: Any) -> list[float]:
-    """abar of every step of a scheduler with its timesteps set."""
-    return [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps]
 
 
 @torch.inference_mode()
@@ -71,53 +67,49 @@ def sample(
 
     Parameters
     ----------
-    scheduler: diffusers' DDIMScheduler or DDPMScheduler with its timesteps set.
+    scheduler: one of ``limbeck.priors.schedulers``, with its timesteps set.
     labels: (N,) the prior's labels.
-    generators: of each step's fresh noise; needed by DDPM, ignored by DDIM.
+    generators: of each step's fresh noise; needed by DDPM, ignored by the others.
     """
-    stochastic = "variance_type" in scheduler.config
-    x = noise * scheduler.init_noise_sigma
-    timesteps = [int(t) for t in scheduler.timesteps]
-    abars = step_abars(scheduler)
+    stochastic = isinstance(scheduler, DDPMScheduler)
+    x, timesteps, grid = noise, scheduler.timesteps, levels(scheduler)
     norms, x0_norms = torch.empty(2, len(x), len(timesteps))
-    for index, (t, abar) in enumerate(zip(timesteps, abars, strict=True)):
-        cond, uncond, variance = branches(denoise, x, t, labels, null, cfg_scale)
-        sigma = _posterior_std(scheduler, t, variance) if stochastic else torch.zeros(())
-        step = Step(index, len(timesteps), abar, float(sigma.mean()))
+    for index, t in enumerate(timesteps):
+        level, step = grid[index], Step(index, len(timesteps), grid[index])
+        output, uncond, variance = branches(denoise, x, t.item(), labels, null, cfg_scale)
         for guide in guidance:
-            if guide.hook == "cond" and (correction := guide(step, x, _clean(x, cond, abar))) is not None:
-                cond = cond - math.sqrt(abar / (1 - abar)) * correction  # CoDA Eq. 7
-        eps = cond if uncond is None else combine(cond, uncond, cfg_scale, cfg_channels)
-        x0_hat = _clean(x, eps, abar)
+            if guide.hook == "cond" and (correction := guide(step, x, _clean(x, output, level))) is not None:
+                output = output + correction / level.from_output  # CoDA Eq. 7
+        if uncond is not None:
+            output = combine(output, uncond, cfg_scale, cfg_channels)
+        x0_hat = _clean(x, output, level)
         shift, guided = torch.zeros_like(x), x0_hat
         for guide in guidance:
             if guide.hook == "cond" or (correction := guide(step, x, x0_hat)) is None:
                 continue
             if guide.hook == "posterior":
-                shift = shift + correction * sigma
+                shift = shift + correction * _posterior_std(scheduler, int(t), variance)
                 continue
             guided = guided + correction
             if guide.recompute_noise:
-                # the eps that belongs to x0_hat + correction at this x_t; exactly eps where the correction is 0
-                eps = eps - math.sqrt(abar / (1 - abar)) * correction
+                # the output that belongs to x0_hat + correction at this x_t; exactly the same where the correction is 0
+                output = output + correction / level.from_output
             else:
-                # x_next = sqrt(abar_next) x0 + sqrt(1 - abar_next) eps: moving x0 alone moves x_next by this
-                shift = shift + math.sqrt(_next_abar(scheduler, t)) * correction
-        if stochastic:
-            output = eps if variance is None else torch.cat([eps, variance], dim=1)
-            generator = generators(index) if generators else None
-            following = scheduler.step(output, t, x, generator=generator).prev_sample + shift
-        else:
-            following = scheduler.step(eps, t, x).prev_sample + shift
+                # x_next = alpha_next x0 + sigma_next eps: moving x0 alone moves x_next by this
+                shift = shift + grid[index + 1].alpha * correction
+        if stochastic and variance is not None:
+            output = torch.cat([output, variance], dim=1)
+        noise_of = {"generator": generators(index) if generators else None} if stochastic else {}
+        following = scheduler.step(output, t, x, **noise_of).prev_sample + shift
         norms[:, index] = (following - x).flatten(1).norm(dim=1)
         x0_norms[:, index] = guided.flatten(1).norm(dim=1)
         x = following
     return Sampled(x, norms, x0_norms)
 
 
-def _clean(x: Tensor, eps: Tensor, abar: float) -> Tensor:
-    """x0_hat = (x_t - sqrt(1 - abar) eps) / sqrt(abar)."""
-    return (x - math.sqrt(1 - abar) * eps) / math.sqrt(abar)
+def _clean(x: Tensor, output: Tensor, level: Level) -> Tensor:
+    """x0_hat of a model's output; for predicted noise (x_t - sqrt(1 - abar) eps) / sqrt(abar) (CoDA Eq. 4)."""
+    return level.from_x * x + level.from_output * output
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:
@@ -125,9 +117,3 @@ def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:
     # diffusers has no public accessor; for a learned range it returns the log variance
     value = scheduler._get_variance(t, predicted_variance=variance)
     return torch.exp(0.5 * value) if scheduler.variance_type == "learned_range" else torch.as_tensor(value) ** 0.5
-
-
-def _next_abar(scheduler: Any, t: int) -> float:
-    """The abar that DDIMScheduler.step moves to from ``t``."""
-    following = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-    return float(scheduler.alphas_cumprod[following] if following >= 0 else scheduler.final_alpha_cumprod)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
+from limbeck.diffusion.levels import Level
 from limbeck.seeds import stream
 
 Options = dict
@@ -38,21 +39,21 @@ class Patch:
         points = self.points[: self.counts[index]][which]
         return points if len(self.rows) else self.centre + self.radii[index] * points
 
-    def noised(self, index: int, abar: float, which: Which = ALL) -> np.ndarray:
-        """M_t = { sqrt(abar) z_k + sqrt(1 - abar) eps_k }: (P_t, D); Eq. 5 misses the first factor, supp. Sec. 6 has it."""
+    def noised(self, index: int, level: Level, which: Which = ALL) -> np.ndarray:
+        """M_t = { alpha z_k + sigma eps_k }: (P_t, D); Eq. 5 misses alpha = sqrt(abar), supp. Sec. 6 has it."""
         seed, label, item = self.name
         shape = (int(self.counts[index]), self.points.shape[1])
         noise = stream(seed, "tangents", label, item, index).standard_normal(shape, dtype=np.float32)[which]
-        noise *= np.float32(math.sqrt(1 - abar))
-        noise += np.float32(math.sqrt(abar)) * self.clean(index, which)
+        noise *= np.float32(level.sigma)
+        noise += np.float32(level.alpha) * self.clean(index, which)
         return noise
 
-    def at(self, index: int, abar: float, estimator: str, which: Which = ALL) -> np.ndarray:
+    def at(self, index: int, level: Level, estimator: str, which: Which = ALL) -> np.ndarray:
         """The cloud whose covariance is taken: noised (``monte_carlo``), or clean (``expected``).
 
-        E[C_t] = abar Cov(z) + (1 - abar)(1 - 1/K) I for fixed neighbours, so the clean ones have its eigenvectors.
+        E[C_t] = alpha² Cov(z) + sigma² (1 - 1/K) I for fixed neighbours, so the clean ones have its eigenvectors.
         """
-        return self.clean(index, which) if estimator == "expected" else self.noised(index, abar, which)
+        return self.clean(index, which) if estimator == "expected" else self.noised(index, level, which)
 
 
 def nearest(cloud: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
@@ -60,10 +61,14 @@ def nearest(cloud: np.ndarray, query: np.ndarray, k: int) -> np.ndarray:
     return faiss.knn(query[None], np.ascontiguousarray(cloud), k)[1][0]
 
 
-def local_rows(cloud: np.ndarray, x_t: np.ndarray, abar: float, k: int, estimator: str) -> np.ndarray:
-    """KNN(x_t; M_t, K_t). ``expected`` takes distances to sqrt(abar) z_k; the noised ones' means differ from them by a constant."""
-    query = x_t / np.float32(math.sqrt(abar)) if estimator == "expected" else x_t
-    return nearest(cloud, query, k)
+def local_rows(cloud: np.ndarray, x_t: np.ndarray, level: Level, k: int, estimator: str) -> np.ndarray:
+    """KNN(x_t; M_t, K_t). ``expected`` takes distances to alpha z_k; the noised ones' means differ from them by a constant.
+
+    Where alpha is 0 (the first step of flow matching) all of those are equal: the points nearest to the prototype are taken.
+    """
+    if estimator != "expected":
+        return nearest(cloud, x_t, k)
+    return nearest(cloud, x_t / np.float32(level.alpha), k) if level.alpha else np.arange(k)
 
 
 def neighbour_count(k: float, points: int, d: int) -> int:

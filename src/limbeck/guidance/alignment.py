@@ -3,7 +3,6 @@
 Source: CoDA Sec. 3.2, Eqs. 4-7; reading in METHODS.md section 2.
 """
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,8 +14,9 @@ from limbeck.guidance.base import Hook, Step, Targets
 class AlignmentGuidance:
     """gamma (s_j - x0_hat) on the conditional branch, but for the last ``prior_injection_steps`` steps (Eq. 5).
 
-    The loop turns it into the noise that belongs to it, Eq. 7, so that x0_new = (1 - gamma) x0_hat + gamma s_j.
-    target: s_j, (N, C, H, W). released: the authors' code multiplies by the scheduler's sigma = sqrt((1 - abar) / abar) on top.
+    The loop turns it into the output that belongs to it, Eq. 7 (under flow matching into a velocity), so that
+    x0_new = (1 - gamma) x0_hat + gamma s_j.
+    target: s_j, (N, C, H, W). released: the authors' code multiplies by the solver's sigma (sqrt((1 - abar) / abar)) on top.
     """
 
     target: Tensor
@@ -29,7 +29,7 @@ class AlignmentGuidance:
     def __call__(self, step: Step, x_t: Tensor, x0_hat: Tensor) -> Tensor | None:  # noqa: ARG002
         if not self.gamma or step.index >= step.steps - self.prior_injection_steps:
             return None
-        scale = math.sqrt((1 - step.abar) / step.abar) if self.released else 1.0
+        scale = step.level.solver_sigma if self.released else 1.0
         return self.gamma * scale * (self.target - x0_hat)
 
 

@@ -6,28 +6,26 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
+from limbeck.diffusion.levels import Level
+
 Hook = Literal["cond", "combined", "posterior"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the solver is. ``abar`` and ``sigma`` belong to the step, not to a row of the noise table.
-
-    index: 0 for the first (noisiest) of ``steps``; sigma: standard deviation of the posterior (0 for DDIM).
-    """
+    """Where the solver is. index: 0 for the first (noisiest) of ``steps``."""
 
     index: int
     steps: int
-    abar: float
-    sigma: float
+    level: Level
 
 
 class Guidance(Protocol):
     """Corrects the predicted clean latent.
 
     hook ``cond``: x0_hat of the conditional branch += correction, before classifier-free guidance; ``combined``: x0_hat +=
-    correction, after it; ``posterior``: the mean of x_{t-1} += correction * sigma.
-    ``recompute_noise``: whether eps follows the corrected x0_hat.
+    correction, after it; ``posterior``: the mean of x_{t-1} += correction times the posterior's standard deviation (DDPM).
+    ``recompute_noise``: whether the predicted noise follows the corrected x0_hat.
     """
 
     hook: Hook
@@ -47,19 +45,21 @@ class Targets:
     """What the images of one batch are guided by.
 
     centroids, members: (N, C, H, W) prototypes. centroid_spread, member_spread: (N,) median distance of the class's latents
-    to them. tangents: for manifold guidance.
+    to them. Members alone where the chosen images were re-encoded. tangents: for manifold guidance.
     """
 
-    centroids: Tensor
     members: Tensor
-    centroid_spread: Tensor
-    member_spread: Tensor
+    centroids: Tensor | None = None
+    centroid_spread: Tensor | None = None
+    member_spread: Tensor | None = None
     tangents: Tangents | None = None
 
     def prototype(self, target: str) -> Tensor:
         """The prototypes by the option's name."""
-        return self.centroids if target == "centroid" else self.members
+        found = self.centroids if target == "centroid" else self.members
+        assert found is not None
+        return found
 
-    def spread(self, target: str) -> Tensor:
+    def spread(self, target: str) -> Tensor | None:
         """Their bandwidths by default."""
         return self.centroid_spread if target == "centroid" else self.member_spread

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.diffusion.levels import Level
 from limbeck.geometry.annealing import decay, released
 from limbeck.geometry.patch import Patch, local_rows, neighbour_count
 from limbeck.geometry.tangent import lift, tangent
@@ -92,7 +93,7 @@ class CachedTangents:
         planes = []
         for patch, ids, weights in zip(self.patches, self.neighbours[:, step.index], self.coefficients[:, step.index], strict=True):
             used = ids[ids >= 0]
-            points = patch.at(step.index, step.abar, self.estimator, used)
+            points = patch.at(step.index, step.level, self.estimator, used)
             planes.append(_plane(points, weights[: len(used)], step, self.estimator))
         return _stacked(planes, x_t)
 
@@ -107,16 +108,18 @@ class OnlineTangents:
     def __call__(self, step: Step, x_t: Tensor) -> tuple[Tensor, Tensor]:
         planes = []
         for patch, x in zip(self.patches, x_t.flatten(1).cpu().numpy(), strict=True):
-            points, _ = neighbours_of(patch, x, step.index, step.abar, self.options)
+            points, _ = neighbours_of(patch, x, step.index, step.level, self.options)
             found = tangent(points, self.options["d"], self.options["eigensolver"], self.options["tolerance"])
             planes.append(_plane(points, found.coefficients, step, self.options["estimator"]))
         return _stacked(planes, x_t)
 
 
-def neighbours_of(patch: Patch, x_t: np.ndarray, index: int, abar: float, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def neighbours_of(
+    patch: Patch, x_t: np.ndarray, index: int, level: Level, options: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
     """The K_t neighbours of a query (D,) in a patch: points (K, D) and their places in the patch (K,)."""
-    cloud = patch.at(index, abar, options["estimator"])
-    rows = local_rows(cloud, x_t, abar, neighbour_count(options["k"], len(cloud), options["d"]), options["estimator"])
+    cloud = patch.at(index, level, options["estimator"])
+    rows = local_rows(cloud, x_t, level, neighbour_count(options["k"], len(cloud), options["d"]), options["estimator"])
     return cloud[rows], rows
 
 
@@ -130,7 +133,7 @@ def factors(options: dict[str, Any]) -> list[float]:
 def _plane(points: np.ndarray, coefficients: np.ndarray, step: Step, estimator: str) -> tuple[np.ndarray, np.ndarray]:
     """Basis (D, d) and mean (D,) in the scale of x_t."""
     mean = points.mean(axis=0)
-    return lift(points - mean, coefficients), mean * np.float32(step.abar**0.5) if estimator == "expected" else mean
+    return lift(points - mean, coefficients), mean * np.float32(step.level.alpha) if estimator == "expected" else mean
 
 
 def _stacked(planes: Sequence[tuple[np.ndarray, np.ndarray]], x_t: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,13 +49,13 @@ class ModeGuidance:
 
 def build(options: dict, targets: Targets, solver: str) -> ModeGuidance:
     """From resolved options and the batch's prototypes."""
-    spread = targets.spread(options["target"])
+    target, bandwidth = targets.prototype(options["target"]), options["bandwidth"]
     return ModeGuidance(
-        target=targets.prototype(options["target"]),
+        target=target,
         weight=options["weight"],
         t_stop=options["t_stop"],
         hook="posterior" if solver == "ddpm" else "combined",
         recompute_noise=options["noise"] == "recompute",
         kernel=options["kernel"],
-        bandwidth=spread if options["bandwidth"] is None else torch.full_like(spread, options["bandwidth"]),
+        bandwidth=targets.spread(options["target"]) if bandwidth is None else target.new_full((len(target),), bandwidth),
     )

@@ -38,7 +38,7 @@ def clip_files(folder: Path, key: str) -> list[str]:
         found += shards
         missing += [name for name in shards if not (folder / name).is_file()]
     if missing:
-        raise LimbeckError(f"{key}: no {', no '.join(missing)} in {folder}; expected a CLIP in transformers' layout")
+        raise LimbeckError(f"{key}: missing in {folder}: {', '.join(missing)}")
     return found
 
 

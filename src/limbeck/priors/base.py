@@ -1,10 +1,24 @@
-"""What the pipeline asks of a diffusion prior, whatever its family."""
+"""What the pipeline asks of a diffusion prior, whatever its family, and the half that all families share: the VAE."""
 
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from limbeck.errors import LimbeckError
+from limbeck.priors.files import INDEX
+
+logging.getLogger("diffusers").setLevel(logging.ERROR)  # its advice about optional packages
+disable_progress_bar()
+transformers_logging.disable_progress_bar()
 
 
 class Prior(Protocol):
@@ -22,13 +36,118 @@ class Prior(Protocol):
         ...
 
     def class_ids(self, classes: Sequence[str]) -> list[int]:
-        """The prior's own label of each class name."""
+        """The prior's own label of each of a dataset's class names; a text prior makes their prompts of them."""
         ...
 
-    def denoise(self, x: Tensor, t: int, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Predicted noise and, where the model learns it, the raw variance output."""
+    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The model's output (predicted noise, or velocity) and, where it learns the variance, its raw output."""
         ...
 
     def scheduler(self, solver: str, steps: int) -> Any:
         """A diffusers scheduler with ``steps`` timesteps set."""
         ...
+
+
+def vae_factor(config: Mapping[str, Any]) -> int:
+    """Side of an image over side of its latent."""
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+class VaePrior:
+    """Images of side ``size`` to latents and back.
+
+    Raises
+    ------
+    LimbeckError: a size that the VAE does not divide.
+    """
+
+    def __init__(self, name: str, vae: AutoencoderKL, size: int):
+        self.name = name
+        self.vae = vae.eval().requires_grad_(False)
+        self._shift = getattr(vae.config, "shift_factor", None) or 0.0
+        factor = vae_factor(vae.config)
+        if size % factor:
+            raise LimbeckError(f"prior {name}: a view of side {size} is no multiple of its VAE's {factor}; choose another view")
+        self.latent_shape = (vae.config.latent_channels, size // factor, size // factor)
+
+    @torch.inference_mode()
+    def encode(self, images: np.ndarray) -> Tensor:
+        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        wanted = self.vae.config.in_channels
+        if x.shape[1] == 1 and wanted == 3:
+            x = x.expand(-1, 3, -1, -1)
+        if x.shape[1] != wanted:
+            raise LimbeckError(
+                f"prior {self.name}: its VAE takes {wanted} channels, the images have {x.shape[1]}; set datasets.*.channels"
+            )
+        means = self.vae.encode(x).latent_dist.mean
+        return (means - self._shift) * self.vae.config.scaling_factor
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, channels: int) -> np.ndarray:
+        x = self.vae.decode(latents / self.vae.config.scaling_factor + self._shift).sample
+        if x.shape[1] == 3 and channels == 1:
+            x = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        x = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return x.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def load_vae(folder: Path, size: int) -> VaePrior:
+    """The VAE alone of the prior stored in ``folder``."""
+    try:
+        vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32, low_cpu_mem_usage=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise LimbeckError(f"prior {folder}: its VAE cannot be loaded ({' '.join(str(error).split())[:300]})") from None
+    return VaePrior(str(folder), vae, size)
+
+
+def load_pipeline(kind: type[DiffusionPipeline], name: str, absent: Sequence[str] = (), **options: Any) -> DiffusionPipeline:
+    """A diffusers pipeline from a local folder or a hub name, as float32 unless ``dtype`` is given.
+
+    absent: components that are not loaded though they may be there.
+
+    Raises
+    ------
+    LimbeckError: one line: what is missing and where it is looked for, or why it cannot be read.
+    """
+    options = {"dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False, **options}
+    try:
+        index = kind.load_config(name)
+        without = [key for key, value in index.items() if value == [None, None]]
+        return kind.from_pretrained(name, **dict.fromkeys((*absent, *without)), **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        text = " ".join(str(error).split())[:300]
+        wanted = kind.__name__.removesuffix("Pipeline")
+        raise LimbeckError(f"prior {name}: not a {wanted} in diffusers' layout, {_where(name)} ({text})") from None
+
+
+def _where(name: str) -> str:
+    """What is not there, and where it was looked for."""
+    if Path(name).exists():
+        return f"in that folder{_unlisted(Path(name))}"
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    mode = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "online"
+    if name.count("/") > 1 or name.startswith(("/", ".", "~")):
+        return "nor is there such a folder"
+    found = try_to_load_from_cache(name, INDEX)
+    lost = _unlisted(Path(found).parent) if isinstance(found, str) else f": no {INDEX}"
+    return f"neither a folder nor, {mode}, a model in the hub's cache {cache}{lost}"
+
+
+def _unlisted(folder: Path) -> str:
+    """Components that a prior's index lists and its folder has no weights or configuration of."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f": no readable {INDEX}"
+    parts = [key for key, value in index.items() if isinstance(value, list) and value[0] is not None]
+    lost = [part for part in parts if not any((folder / part).glob("*config.json"))]
+    lost += [f"{part}/*.safetensors" for part in parts if part not in lost and _needs_weights(index[part][1], folder / part)]
+    return f": missing {', '.join(lost)}" if lost else ""
+
+
+def _needs_weights(cls: str, folder: Path) -> bool:
+    models = ("Model", "ModelWithProjection", "AutoencoderKL")
+    return cls.endswith(models) and not any(folder.glob("*.safetensors"))

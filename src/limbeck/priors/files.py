@@ -1,4 +1,4 @@
-"""The files of a stored prior and its class table: light enough for the Snakefile."""
+"""The files of a stored prior by family, and its class table: light enough for the Snakefile."""
 
 import json
 from collections.abc import Sequence
@@ -6,23 +6,68 @@ from pathlib import Path
 
 from limbeck.errors import LimbeckError
 
-# Every file of a stored prior, so that each is a declared output of the rule that writes it. The first stands for the whole.
-PRIOR_FILES = (
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "transformer/config.json",
-    "transformer/diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-)
-
-MANIFEST = "prior.json"  # schema "prior": the hashes of those files
+INDEX = "model_index.json"
+SCHEDULER = "scheduler/scheduler_config.json"
+MANIFEST = "prior.json"  # schema "prior": the hashes of a stored prior's files
 RECORD = "training.json"  # how the weights came to be
+
+
+def _models(*folders: str, file: str = "diffusion_pytorch_model.safetensors") -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for folder in folders for name in ("config.json", file))
+
+
+def _encoders(*suffixes: str) -> tuple[str, ...]:
+    models = _models(*(f"text_encoder{suffix}" for suffix in suffixes), file="model.safetensors")
+    return models + tuple(f"tokenizer{s}/{name}" for s in suffixes for name in ("tokenizer.json", "tokenizer_config.json"))
+
+
+# Every file of a stored prior, so that each is a declared output of the rule that writes it. The index stands for the whole.
+FILES: dict[str, tuple[str, ...]] = {
+    "dit": (INDEX, SCHEDULER, *_models("transformer", "vae")),
+    "sd": (INDEX, SCHEDULER, *_models("unet", "vae"), *_encoders("")),
+    "sdxl": (INDEX, SCHEDULER, *_models("unet", "vae"), *_encoders("", "_2")),
+    "sdxl_refiner": (INDEX, SCHEDULER, *_models("unet", "vae"), *_encoders("_2")),
+    "sd3": (INDEX, SCHEDULER, *_models("transformer", "vae"), *_encoders("", "_2")),
+}
+# what some priors of a family have and others do without: SD3's T5
+OPTIONAL: dict[str, tuple[str, ...]] = {"sd3": _encoders("_3")}
+
+
+def all_files(folder: Path, family: str) -> tuple[str, ...]:
+    """The files of the prior in ``folder``, the optional ones that it has included."""
+    return FILES[family] + tuple(name for name in OPTIONAL.get(family, ()) if (folder / name).is_file())
+
+
+def missing_files(folder: Path, family: str) -> list[str]:
+    """Files without which no prior of the family can be loaded from a local folder, whatever the variant of its weights.
+
+    Weights may be sharded or carry a variant's name (``model.fp16.safetensors``); tokenizers may be in the older layout.
+    """
+    missing = [name for name in (INDEX, SCHEDULER) if not (folder / name).is_file()]
+    for name in FILES[family][2:]:
+        part = (folder / name).parent
+        stem = "tokenizer_config.json" if "tokenizer" in name else name.split("/")[1]
+        pattern = stem.replace(".safetensors", "*.safetensors")
+        if not any(part.glob(pattern)):
+            missing.append(f"{part.name}/{stem}")
+    return list(dict.fromkeys(missing))
+
+
+def weight_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the weights of a stored prior, from its manifest."""
+    hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["results"]["sha256"]
+    return {name: value for name, value in hashes.items() if name.endswith(".safetensors")}
+
+
+def native_size(folder: Path) -> int:
+    """The side of the images that the DiT in a folder takes, from its configuration."""
+    denoiser, vae = (json.loads((folder / part / "config.json").read_text(encoding="utf-8")) for part in ("transformer", "vae"))
+    return int(denoiser["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
 
 
 def class_table(folder: Path | str) -> dict[str, int]:
     """Class name -> label, from ``id2label`` of a diffusers DiT's model_index.json; synonyms count as names too."""
-    path = Path(folder) / "model_index.json"
+    path = Path(folder) / INDEX
     try:
         id2label = json.loads(path.read_text(encoding="utf-8"))["id2label"]
     except (OSError, ValueError, KeyError) as error:

@@ -6,32 +6,39 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from limbeck.artifacts import PROTOTYPES
+from limbeck.artifacts import PROTOTYPES, TARGETS
 from limbeck.components import PLANES
 from limbeck.guidance.base import Guidance, Targets
 from limbeck.stages.common import Spec, class_rows
 from limbeck.store import Artifact
 
-TARGETS = ("centroids", "members", "centroid_spread", "member_spread")
+NAMES = ("centroids", "members", "centroid_spread", "member_spread")
 
 
 class Guided:
     """The artifacts behind a method's guidance; every one is None where the method does not need it."""
 
-    def __init__(self, spec: Spec, prototypes: Path | None = None, latents: Path | None = None, tangents: Path | None = None):
+    def __init__(
+        self,
+        spec: Spec,
+        prototypes: Path | None = None,
+        targets: Path | None = None,
+        latents: Path | None = None,
+        tangents: Path | None = None,
+    ):
         self.options = spec["tangents"]
         # by name, so that an edit there reruns only methods with tangents
         self.planes = import_module(PLANES).Planes(spec, latents, tangents) if self.options else None
-        if prototypes:
-            with Artifact(prototypes, PROTOTYPES) as found:
-                self.prototypes = {name: torch.from_numpy(found[name]) for name in TARGETS}
+        if path := targets or prototypes:  # re-encoded ones have neither means nor spreads
+            with Artifact(path, TARGETS if targets else PROTOTYPES) as found:
+                self.prototypes = {name: torch.from_numpy(found[name]) for name in NAMES if name in found}
                 self.first = {label: where.start for label, where in class_rows(found["labels"])}
 
     def batch(self, label: int, items: range) -> Targets:
         """For images ``items`` of a class."""
         rows = slice(self.first[label] + items.start, self.first[label] + items.stop)
-        centroids, members, centroid_spread, member_spread = (self.prototypes[name][rows] for name in TARGETS)
-        chosen = Targets(centroids, members, centroid_spread, member_spread)
+        given = {name: values[rows] for name, values in self.prototypes.items()}
+        chosen = Targets(given["members"], given.get("centroids"), given.get("centroid_spread"), given.get("member_spread"))
         return self.planes.add(chosen, label, items, rows) if self.planes else chosen
 
     def trace_shapes(self, n: int) -> dict[str, tuple[int, int]]:

@@ -1,6 +1,7 @@
 """ingest: decode and resize one split and shard of a dataset into a class-major images artifact."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def run(spec: Spec, images: Path) -> None:
     width = max(map(len, ids))
     shapes = {"images": (len(chosen), view.size, view.size, channels), "labels": (len(chosen),), "source_ids": (len(chosen), width)}
     recorded = params({**spec, "source": {k: v for k, v in spec["source"].items() if k != "path"}})
-    header = {"classes": list(source.classes), "class_range": [first, stop]}
+    header: dict[str, Any] = {"classes": list(source.classes), "class_range": [first, stop]}
     with create(images, IMAGES, shapes, recorded, {}, **header) as out, progress(f"ingest {split}") as report:
         for start in range(0, len(chosen), BLOCK):
             block = chosen[start : start + BLOCK]

@@ -13,7 +13,8 @@ from limbeck.artifacts import IMAGES
 from limbeck.config import PriorTraining
 from limbeck.data.sources import package_path
 from limbeck.priors import dit
-from limbeck.priors.files import MANIFEST, PRIOR_FILES, RECORD, class_table
+from limbeck.priors.files import FILES, INDEX, MANIFEST, RECORD, all_files, class_table
+from limbeck.priors.registry import family
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.store import digest, write_json
 
@@ -36,32 +37,34 @@ def run(spec: Spec, images: Sequence[Path], index: Path) -> None:
         if spec["train"] is not None:
             _train(spec, images, part)
         else:
-            _copy(spec["weights"], part)
+            _copy(spec, part)
         folder.mkdir(exist_ok=True)
-        files = (*PRIOR_FILES, RECORD)
+        files = [*all_files(part, spec["family"]), RECORD]
         write_json(part / MANIFEST, "prior", params(spec), {"sha256": {name: digest(part / name) for name in files}})
-        for name in (*files[1:], MANIFEST, files[0]):  # the index last: it stands for the whole
+        for name in (*files[1:], MANIFEST, INDEX):  # the index last: it stands for the whole
             (folder / name).parent.mkdir(exist_ok=True)
             (part / name).replace(folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _copy(weights: str, part: Path) -> None:
-    local = package_path(weights)
-    if local.is_dir():
+def _copy(spec: Spec, part: Path) -> None:
+    """A folder in the stored layout is copied; hub names, shards and variants are loaded and saved in it."""
+    local, kind = package_path(spec["weights"]), family(spec["family"])
+    if local.is_dir() and spec["family"] == "dit":
         class_table(local)
-        dit.load_pipeline(str(local))  # refuses missing files and other architectures before anything is copied
-        for name in PRIOR_FILES:
+    # refuses missing files and other architectures before anything is copied
+    pipe = kind.load(str(local if local.is_dir() else spec["weights"]), **spec["load"])
+    text = json.dumps({"weights": spec["weights"]})
+    whole = all((local / name).is_file() for name in FILES[spec["family"]])
+    if whole and spec["load"].get("t5", True):
+        for name in all_files(local, spec["family"]):
             (part / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(local / name, part / name)
-        record = local / RECORD
-        text = record.read_text() if record.is_file() else json.dumps({"weights": weights})
+        if (local / RECORD).is_file():
+            text = (local / RECORD).read_text()
     else:
-        pipe = dit.load_pipeline(weights)
-        table = dict(pipe.config.get("id2label") or {})
-        dit.save(part, pipe.transformer, pipe.vae, dict(pipe.scheduler.config), {int(k): v for k, v in table.items()})
-        text = json.dumps({"weights": weights})
+        pipe.save_pretrained(part, max_shard_size="1000GB")
     (part / RECORD).write_text(text)
 
 

@@ -3,6 +3,7 @@
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +14,26 @@ from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
 from limbeck.guidance.base import Guidance
 from limbeck.priors.base import Prior
-from limbeck.priors.files import PRIOR_FILES
+from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, torch_generator
-from limbeck.stages.common import Spec, params, progress
+from limbeck.stages.common import Spec, params, progress, resize_to
 from limbeck.stages.guided import Guided
 from limbeck.store import Artifact, create
 
 
-def run(spec: Spec, images: Path, prior: Path, distilled: Path, **guided: Path | None) -> dict[str, float]:
+def run(
+    spec: Spec, images: Path, prior: Path, distilled: Path, refiner: Path | None = None, **guided: Path | None
+) -> dict[str, float]:
     """Write ``distilled``; returns the seconds of sampling per image.
 
     Every image draws from its own streams; batches never span classes.
 
-    ``images`` is read for its class names and range alone. guided: the artifacts ``prototypes``, ``latents``, ``tangents``, where
-    the method's guidance needs them.
+    ``images`` is read for its class names and range alone. refiner: a second prior for the last steps. guided: the artifacts
+    ``prototypes``, ``targets``, ``latents``, ``tangents``, where the method's guidance needs them.
     """
-    model = load_prior(spec["family"], prior.parent)
+    options: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
+    model = load_prior(spec["family"], prior.parent, **spec["prior"], **options)
     with Artifact(images, IMAGES) as source:
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
     first, stop = header["class_range"]
@@ -37,9 +41,8 @@ def run(spec: Spec, images: Path, prior: Path, distilled: Path, **guided: Path |
     targets = Guided(spec, **guided)
     ipc, settings = spec["ipc"], spec["sampler"]
     n = (stop - first) * ipc
-    probe = model.decode(torch.zeros(1, *model.latent_shape), spec["channels"])
     shapes = {
-        "images": (n, *probe.shape[1:]),
+        "images": (n, spec["size"], spec["size"], spec["channels"]),
         "labels": (n,),
         "latents": (n, *model.latent_shape),
         "step_norms": (n, settings["steps"]),
@@ -47,10 +50,12 @@ def run(spec: Spec, images: Path, prior: Path, distilled: Path, **guided: Path |
         **targets.trace_shapes(n),
     }
     inputs = {name: path for name, path in guided.items() if path}
-    weights = {name: prior.parent / name for name in PRIOR_FILES if name.endswith(".safetensors")}
+    weights = weight_digests(prior.parent)
+    if refiner:
+        weights |= {f"refiner/{name}": value for name, value in weight_digests(refiner.parent).items()}
     started = time.monotonic()
     with (
-        create(distilled, DISTILLED, shapes, params(spec, "batch"), {**inputs, **weights}, **header) as out,
+        create(distilled, DISTILLED, shapes, params(spec), inputs, weights, **header) as out,
         progress("sample") as report,
     ):
         for label in range(first, stop):
@@ -63,7 +68,7 @@ def run(spec: Spec, images: Path, prior: Path, distilled: Path, **guided: Path |
                         f"class {header['classes'][label]!r}: the latents are not numbers after {settings['steps']} steps; "
                         "lower the guidance weight or cfg_scale"
                     )
-                out.append("images", model.decode(found.latents, spec["channels"]))
+                out.append("images", resize_to(model.decode(found.latents, spec["channels"]), spec["size"]))
                 for name in ("latents", "step_norms", "x0_norms"):
                     out.append(name, getattr(found, name).numpy())
                 for name, values in targets.traces(guidance).items():

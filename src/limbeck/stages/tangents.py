@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import LATENTS, PROTOTYPES, TANGENTS
-from limbeck.diffusion.sampling import step_abars
+from limbeck.diffusion.levels import Level, levels
 from limbeck.errors import LimbeckError
 from limbeck.geometry.patch import Patch, neighbour_count, real_patches, synthetic_patches
 from limbeck.geometry.tangent import EXTRA, tangent
@@ -24,11 +24,11 @@ MEMORY = 512 * 2**20
 def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: Path) -> dict[str, float]:
     """Write ``tangents``; returns the seconds per image.
 
-    Queries are at sqrt(abar_t) c_s + sqrt(1 - abar_t) eps_s with each image's own initial noise.
+    Queries are at alpha_t c_s + sigma_t eps_s with each image's own initial noise.
     """
     started = time.monotonic()
     options, ipc = spec["tangents"], spec["ipc"]
-    abars = step_abars(schedulers.build(schedulers.load_config(scheduler), options["solver"], options["steps"]))
+    grid = levels(schedulers.build(schedulers.load_config(scheduler), options["solver"], options["steps"]))
     with Artifact(latents, LATENTS) as source, Artifact(prototypes, PROTOTYPES) as chosen, progress("tangents") as report:
         labels, names = source["labels"], source.attrs["classes"]
         centres = chosen["centroids" if options["target"] == "centroid" else "members"].reshape(len(chosen), -1)
@@ -42,7 +42,7 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
                 own = centres[(done - 1) * ipc :][items.start : items.stop]
                 patches = class_patches(options, points, own, spec["seed"], label, names[label], items)
                 noise = np.stack([normal(shape, spec["seed"], "sample", label, item).numpy().ravel() for item in items])
-                part = at_anchors(patches, noise, abars, options)
+                part = at_anchors(patches, noise, grid, options)
                 if options["neighbourhood"] == "real":
                     part["patch"] = _padded([patch.rows + where.start for patch in patches])
                 parts.append({**part, "labels": np.full(len(items), label)})
@@ -80,10 +80,10 @@ def group_size(options: Spec, points: int, dims: int) -> int:
     return max(1, MEMORY // (4 * dims * 5 * max(points, options["points"])))
 
 
-def at_anchors(patches: Sequence[Patch], noise: np.ndarray, abars: Sequence[float], options: Spec) -> dict[str, np.ndarray]:
+def at_anchors(patches: Sequence[Patch], noise: np.ndarray, grid: Sequence[Level], options: Spec) -> dict[str, np.ndarray]:
     """Tangents of one class's images (B) at every guided step (T), as the arrays of the artifact.
 
-    noise: (B, D), each image's initial noise. abars: of every solver step.
+    noise: (B, D), each image's initial noise. grid: the level of every solver step.
     """
     d, steps = options["d"], options["t_stop"]
     width = max(neighbour_count(options["k"], int(count), d) for patch in patches for count in patch.counts)
@@ -98,10 +98,10 @@ def at_anchors(patches: Sequence[Patch], noise: np.ndarray, abars: Sequence[floa
         **{name: np.zeros(shape, np.int32) for name in ("counts", "ranks", "iterations")},
     }
     for index in range(steps):
-        abar = abars[index]
+        level = grid[index]
         for image, (patch, eps) in enumerate(zip(patches, noise, strict=True)):
-            query = np.sqrt(abar) * patch.centre + np.sqrt(1 - abar) * eps
-            points, rows = neighbours_of(patch, query.astype(np.float32), index, abar, dict(options))
+            query = level.alpha * patch.centre + level.sigma * eps
+            points, rows = neighbours_of(patch, query.astype(np.float32), index, level, dict(options))
             found = tangent(points, d, options["eigensolver"], options["tolerance"])
             at = (image, index)
             out["neighbours"][at][: len(rows)] = rows

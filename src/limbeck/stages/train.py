@@ -6,7 +6,7 @@ from pathlib import Path
 from limbeck.artifacts import IMAGES
 from limbeck.errors import LimbeckError
 from limbeck.protocols import Protocol
-from limbeck.stages.common import Spec, classes_of, params, progress, read_all, resize_to
+from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.store import write_json
 from limbeck.students.registry import build
 from limbeck.students.training import predict, train
@@ -16,7 +16,6 @@ def run(spec: Spec, distilled: Sequence[Path], test: Sequence[Path], result: Pat
     """Write ``result``: accuracy at the last step of every repeat, and per class."""
     test_pixels, test_labels = read_all(test, IMAGES, "images", "labels")
     pixels, labels = read_all(distilled, None, "images", "labels")
-    pixels = resize_to(pixels, test_pixels.shape[1])
     classes = classes_of(test[0])
     if classes_of(distilled[0]) != classes:
         raise LimbeckError(f"{distilled[0]}: its classes are not those of {test[0]}, or in another order")

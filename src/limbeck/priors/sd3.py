@@ -1,0 +1,34 @@
+"""Stable Diffusion 3: a flow-matching transformer on CLIP's and T5's embeddings; it predicts the velocity eps - z0."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from torch import Tensor
+
+from limbeck.priors.base import load_pipeline
+from limbeck.priors.text import Embedded, TextPrior, encoded
+
+
+class Sd3Prior(TextPrior):
+    """SD3 and SD3.5; without T5, where the stored prior has none, its embeddings are zeros."""
+
+    def __init__(self, folder: Path | str, size: int, prompt: str = "{name}"):
+        super().__init__(folder, self.load(str(folder)), size, prompt)
+
+    @staticmethod
+    def load(name: str, t5: bool = True, **options: Any) -> StableDiffusion3Pipeline:
+        """The pipeline in a folder or under a hub name."""
+        absent = ["feature_extractor", "image_encoder", *([] if t5 else ["text_encoder_3", "tokenizer_3"])]
+        return load_pipeline(StableDiffusion3Pipeline, name, absent, **options)
+
+    def embed(self, prompt: str | None) -> Embedded:
+        return encoded(self.pipe, prompt, pooled=True, prompt_2=None, prompt_3=None)
+
+    @torch.inference_mode()
+    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        found = self.conditions(labels)
+        timestep = torch.full((len(x),), t)
+        out = self.pipe.transformer(x, timestep=timestep, encoder_hidden_states=found["hidden"], pooled_projections=found["pooled"])
+        return out.sample, None

@@ -1,0 +1,58 @@
+"""What text-to-image priors share: class names become prompts, prompts become embeddings once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from limbeck.priors import schedulers
+from limbeck.priors.base import VaePrior
+from limbeck.priors.prompts import prompts
+
+Embedded = dict[str, Tensor]  # hidden: (L, D); pooled: (P,), where the family has it
+
+
+class TextPrior(VaePrior):
+    """A prior that is asked for a class by a prompt; labels are the classes' places, ``null`` is the empty negative prompt."""
+
+    null = -1
+
+    def __init__(self, folder: Path | str, pipe: DiffusionPipeline, size: int, prompt: str):
+        super().__init__(str(folder), pipe.vae, size)
+        self.pipe, self._template = pipe, prompt
+        for module in pipe.components.values():
+            if isinstance(module, torch.nn.Module):
+                module.eval().requires_grad_(False)
+        self._prompts: list[str] = []
+        self._embedded: dict[int, Embedded] = {}
+
+    def class_ids(self, classes: Sequence[str]) -> list[int]:
+        self._prompts = prompts(classes, self._template)
+        self._embedded = {}
+        return list(range(len(classes)))
+
+    def embed(self, prompt: str | None) -> Embedded:
+        """The embeddings of a prompt, or of the empty negative one (None)."""
+        raise NotImplementedError
+
+    def conditions(self, labels: Tensor) -> Embedded:
+        """The embeddings of a batch, stacked. A class's are kept until another class comes."""
+        wanted = set(labels.tolist())
+        self._embedded = {label: found for label, found in self._embedded.items() if label in wanted}
+        for label in wanted - set(self._embedded):
+            self._embedded[label] = self.embed(None if label == self.null else self._prompts[label])
+        rows = [self._embedded[label] for label in labels.tolist()]
+        return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+
+    def scheduler(self, solver: str, steps: int) -> schedulers.Scheduler:
+        return schedulers.build(dict(self.pipe.scheduler.config), solver, steps)
+
+
+def encoded(pipe: Any, prompt: str | None, pooled: bool, **more: Any) -> Embedded:
+    """``pipe.encode_prompt`` of one prompt, or its default for no negative prompt (SDXL's base: zeros)."""
+    found = pipe.encode_prompt(prompt or "", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True, **more)
+    which = 1 if prompt is None else 0
+    return {"hidden": found[which][0], **({"pooled": found[which + 2][0]} if pooled else {})}
