@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from limbeck import protocols, specs
 from limbeck.config import RESERVED, TEACHER, VAE, Config, Dataset
-from limbeck.data.sources import Source, open_source, package_path
+from limbeck.data.sources import Source, local_folder, open_source
 from limbeck.derived import inherit, most_images
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
@@ -33,7 +33,7 @@ from limbeck.methods import (
     fit_options,
     resolve,
 )
-from limbeck.metrics.clip_files import clip_files, local_folder
+from limbeck.metrics.clip_files import clip_files
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
@@ -150,10 +150,7 @@ class Plan:
     def local_weights(self, prior: str) -> Path | None:
         """The folder that a prior is copied from; None for one that is trained or has a hub name."""
         weights = self.config.priors[prior].weights
-        if weights is None:
-            return None
-        local = weights.startswith(("/", ".", "~", "package:")) or Path(weights).exists()
-        return package_path(weights) if local else None
+        return local_folder(weights) if weights else None
 
     def priors_of(self, family: str) -> str:
         """A wildcard constraint: the priors of a family."""

@@ -13,8 +13,9 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import logging
 
+from limbeck.data.sources import local_folder
 from limbeck.errors import LimbeckError
-from limbeck.metrics.clip_files import CLIP_FILES, clip_files, local_folder
+from limbeck.metrics.clip_files import CLIP_FILES, clip_files
 
 logging.set_verbosity_error()  # its report on the text tower's weights, which are not loaded
 logging.disable_progress_bar()

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from limbeck.data.sources import package_path
 from limbeck.errors import LimbeckError
 
 INDEX = "model.safetensors.index.json"
@@ -13,12 +12,6 @@ CLIP_FILES = (
     ("preprocessor_config.json", "processor_config.json"),
     ("model.safetensors", INDEX),
 )
-
-
-def local_folder(weights: str) -> Path | None:
-    """The folder that ``weights`` names; None for a hub name."""
-    local = weights.startswith(("/", ".", "~", "package:")) or Path(weights).exists()
-    return package_path(weights) if local else None
 
 
 def clip_files(folder: Path, key: str) -> list[str]:
