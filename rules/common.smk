@@ -94,6 +94,21 @@ def sample_latents(w):
     return shard_latents(w) if method_of(w).tangents else []
 
 
+def sample_statistics(w):
+    return PLAN.inverted(w.dataset, method_of(w), w.shard) or []
+
+
+def sample_starts(w):
+    return (
+        PLAN.starts(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
+    )
+
+
+def start_statistics(w):
+    method = PLAN.start_method(w.start, int(w.ipc), w.dataset)
+    return PLAN.inverted(w.dataset, method, w.shard)
+
+
 def sample_tangents(w):
     return (
         PLAN.tangents(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []

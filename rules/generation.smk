@@ -26,6 +26,26 @@ rule pick:
         " --distilled {output.distilled} --prov {output.prov}"
 
 
+rule draw:
+    input:
+        statistics=start_statistics,
+    output:
+        starts=f"{R}/{{dataset}}/{{prior}}/starts/{{start}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/starts/{{start}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    params:
+        spec=spec("draw"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} draw --spec {params.spec:q} --statistics {input.statistics}"
+        " --starts {output.starts} --prov {output.prov}"
+
+
 rule reencode:
     input:
         images=shard_images,
@@ -79,6 +99,8 @@ rule sample:
         targets=sample_targets,
         latents=sample_latents,
         tangents=sample_tangents,
+        statistics=sample_statistics,
+        starts=sample_starts,
     output:
         distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
@@ -94,9 +116,17 @@ rule sample:
     threads: 1
     params:
         spec=spec("sample"),
-        guided=given("refiner", "prototypes", "targets", "latents", "tangents"),
+        given=given(
+            "refiner",
+            "prototypes",
+            "targets",
+            "latents",
+            "tangents",
+            "statistics",
+            "starts",
+        ),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.guided}"
+        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.given}"
         " --distilled {output.distilled} --prov {output.prov}"
 
 

@@ -208,6 +208,23 @@ TANGENTS = Schema(
         "residuals": ArraySpec(_STEP, "float32", "1", "of the subspace iteration, relative to the largest eigenvalue", (0, 1e6)),
     },
 )
+STARTS = Schema(
+    "starts",
+    1,
+    "Where sampling starts: per class the group of latents chosen among random ones, as the candidates' indices. The latents are drawn "
+    "again from them and the class's statistics.",
+    {
+        "indices": ArraySpec(("class", "block"), "int64", "candidate", "winner of every block of dimensions", (0, 2**62)),
+        "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
+        "losses": ArraySpec(("class",), "float64", "scaled latent squared", "of the winner (D3HR Eq. 5)", (0, 1e30)),
+        "terms": ArraySpec(
+            ("class", "term"), "float64", "scaled latent squared; 1", "mean, deviation, skewness, unweighted (Eqs. 6-8)", (0, 1e30)
+        ),
+        "spread": ArraySpec(
+            ("class", "term"), "float32", "scaled latent squared; 1", "standard deviation of each over the candidates", (0, 1e30)
+        ),
+    },
+)
 DISTILLED = Schema(
     "distilled",
     2,
@@ -264,7 +281,7 @@ FEATURES = Schema(
 )
 
 SCHEMAS: dict[str, Schema] = {
-    s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TARGETS, TANGENTS, DISTILLED, FEATURES)
+    s.name: s for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TARGETS, TANGENTS, STARTS, DISTILLED, FEATURES)
 }
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),

@@ -21,6 +21,8 @@ ProvOption = Annotated[Path, typer.Option("--prov", help="sidecar for machine, t
 Paths = Annotated[str, typer.Option(help="paths separated by blanks")]
 # where an error is shown besides standard error, once that goes to a log
 _terminal: TextIO | None = None
+# for stages that start threads themselves
+_threads = 1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -30,7 +32,9 @@ def _main(
     log: Annotated[Path | None, typer.Option(help="file for progress and warnings; errors go there and to the terminal")] = None,
 ) -> None:
     """Pin threads before anything heavy is imported, and die with Snakemake."""
+    global _threads
     if threads:
+        _threads = threads
         for name in THREAD_VARIABLES:
             os.environ[name] = str(threads)
         # idle OpenMP workers must yield: spinning ones cost a neighbour on the same cores several times its time
@@ -174,6 +178,17 @@ def tangents(
 
 
 @app.command()
+def draw(
+    *, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()
+) -> None:
+    """Starting latents of every class, by group sampling."""
+    from limbeck.stages.draw import run
+
+    with _stage(spec, prov, {"statistics": statistics}) as s:
+        run(s, statistics, starts, _threads)
+
+
+@app.command()
 def pick(
     *,
     spec: SpecOption,
@@ -201,12 +216,15 @@ def sample(
     targets: Path | None = typer.Option(None),
     latents: Path | None = typer.Option(None),
     tangents: Path | None = typer.Option(None),
+    statistics: Path | None = typer.Option(None),
+    starts: Path | None = typer.Option(None),
     distilled: Path = typer.Option(),
 ) -> None:
     """The distilled set of a method that generates."""
     from limbeck.stages.sample import run
 
-    optional = {"refiner": refiner, "prototypes": prototypes, "targets": targets, "latents": latents, "tangents": tangents}
+    guided = {"prototypes": prototypes, "targets": targets, "latents": latents, "tangents": tangents}
+    optional = {"refiner": refiner, **guided, "statistics": statistics, "starts": starts}
     measured: dict[str, float] = {}
     with _stage(spec, prov, {"prior": prior, **optional}, measured) as s:
         measured.update(run(s, images, prior, distilled, **optional))

@@ -26,3 +26,5 @@ GUIDANCE = {
 }
 # loaded by the sample stage for methods that have tangents
 PLANES = "limbeck.stages.planes"
+# and for those that start from class statistics
+DRAWN = "limbeck.stages.drawn"

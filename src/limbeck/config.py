@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
-RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "targets", "none", "ipcall", ".", ".."}
+RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "targets", "inverted", "starts", "none", "ipcall", ".", ".."}
 
 
 class Model(BaseModel):
@@ -207,6 +207,8 @@ class DensityFit(DensityEmbedding):
 class DensityDiscovery(DensityFit):
     """CoDA's distribution discovery: density clusters brought to exactly IPC representatives (Algorithm 2)."""
 
+    variant: Literal["paper", "released"] = Field("paper", description="Algorithm 2 as printed, or as in the authors' code")
+
 
 class ModeGuidance(Model):
     """Mode guidance (MGD): pull the predicted clean latent towards a prototype (METHODS.md section 1)."""
@@ -290,6 +292,35 @@ class AlignmentGuidance(Model):
         None,
         description="released: times the solver's sigma; null: paper for dit and sd3, released for sd and sdxl (their gammas)",
     )
+
+
+class Inversion(Model):
+    """Training latents taken to a step of the solver's grid, and their per-class statistics (D3HR Eq. 3; METHODS.md section 3)."""
+
+    inversion: Literal["ddim", "ddpm"] = Field("ddim", description="ddim: inverted deterministically; ddpm: noised (Base-DDPM)")
+    inversion_step: int = Field(31, ge=0, description="i, network evaluations up and down again, of 'steps'")
+    inversion_scale: float = Field(1.0, ge=0, description="classifier-free guidance scale of the inversion")
+    inversion_batch: int = Field(64, ge=1, description="latents per batch; batches never span classes")
+    keep_latents: bool = Field(False, description="whether the latents at step i are kept beside their statistics")
+
+
+class GroupSampling(Model):
+    """D3HR's group sampling: the best of many random groups under a class's Gaussian (Eqs. 5-9; METHODS.md section 3)."""
+
+    candidates: int = Field(100_000, ge=1, description="groups per class, the paper's m; 1 is random sampling (Base-RS)")
+    l_mu: float = Field(1.0, ge=0, description="weight of the mean's term; 0 leaves it out")
+    l_sd: float = Field(1.0, ge=0, description="weight of the standard deviation's")
+    l_skew: float = Field(0.5, ge=0, description="weight of the skewness'; up to IPC 2 it is undefined and left out")
+    variance_scale: float = Field(1.0, gt=0, description="of the class's variance, in draws and targets (Table A5)")
+    pool: Literal["shared", "independent"] = Field(
+        "shared", description="one pool for all classes, seen by each through its own signed permutation of the dimensions, or one each"
+    )
+    blocks: int = Field(1, ge=1, description="parts of the dimensions that each take a best candidate of their own; 1: the paper")
+    search: Literal["best", "exact"] = Field("best", description="exact: one group, made to have the class's mean and deviation")
+
+
+class GaussianStart(Inversion, GroupSampling):
+    """Sampling from latents drawn from per-class Gaussians of inverted training latents (D3HR)."""
 
 
 class Sampler(Model):

@@ -23,6 +23,9 @@ from limbeck.config import (
     DensityFit,
     DivisiveDiscovery,
     DivisiveFit,
+    GaussianStart,
+    GroupSampling,
+    Inversion,
     KMeansDiscovery,
     ManifoldGuidance,
     ModeGuidance,
@@ -57,6 +60,8 @@ DISCOVERY: dict[str, Discovery] = {
     "agglomerative": Discovery(AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
     "density": Discovery(DensityDiscovery, needs_latents=True, fit=DensityFit, embedding=DensityEmbedding),
 }
+# where sampling starts: pure noise, or a draw from class statistics
+START: dict[str, type[Model] | None] = {"noise": None, "gaussian": GaussianStart}
 GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
 
 # The solvers of each family of priors, its own first, and its guidance scale where neither prior nor method sets one.
@@ -92,11 +97,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "manifoldgd": {"discovery": "divisive", "guidance": ["manifold"], "generate": True, "options": {"target": "member"}},
     "coda_real": {"discovery": "density", "generate": False},
     "coda": {"discovery": "density", "guidance": ["alignment"], "generate": True},
+    "d3hr": {"discovery": None, "start": "gaussian", "generate": True},
 }
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
 T = TypeVar("T")
-COMPOSITION = ("discovery", "guidance", "generate")
+COMPOSITION = ("discovery", "start", "guidance", "generate")
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Method:
     discovery: dict[str, Any] | None
     guidance: tuple[dict[str, Any], ...]
     sampler: dict[str, Any] | None
+    start: dict[str, Any] | None = None
 
     @property
     def needs_prior(self) -> bool:
@@ -140,9 +147,32 @@ class Method:
         tangents = self.tangents
         return _named("tangents", tangents) if tangents and tangents["query"] == "anchor" else None
 
+    @property
+    def inversion(self) -> dict[str, Any] | None:
+        """What the statistics of inverted latents depend on besides prior and latents; None where the method starts from noise."""
+        if self.start is None or self.sampler is None:
+            return None
+        return {**{key: self.start[key] for key in Inversion.model_fields}, "steps": self.sampler["steps"]}
+
+    @property
+    def inversion_name(self) -> str | None:
+        """Where they are cached, for every IPC and seed."""
+        return _named("inversion", self.inversion) if self.inversion else None
+
+    @property
+    def draws(self) -> dict[str, Any] | None:
+        """What the choice of starting latents depends on besides the statistics, IPC and seed."""
+        return {key: self.start[key] for key in GroupSampling.model_fields} if self.start else None
+
+    @property
+    def start_name(self) -> str | None:
+        """Where that choice is cached."""
+        return _named("gaussian", {**self.draws, "inversion": self.inversion_name}) if self.draws else None
+
     def modules(self) -> list[str]:
         """The modules that generation loads by name (for the fingerprint)."""
-        return [*(components.GUIDANCE[g["kind"]] for g in self.guidance), *([components.PLANES] if self.tangents else [])]
+        found = [components.GUIDANCE[g["kind"]] for g in self.guidance]
+        return found + [components.PLANES] * bool(self.tangents) + [components.DRAWN] * bool(self.start)
 
 
 def _named(kind: str, options: Mapping[str, Any]) -> str:
@@ -206,7 +236,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
-    composition = {"guidance": [], "options": {}, **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
+    composition = {"start": "noise", "guidance": [], "options": {}, **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
 
     parts: list[tuple[str, str, type[Model]]] = []
     discovery = composition["discovery"]
@@ -214,6 +244,9 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         parts.append(("discovery", discovery, _choose(DISCOVERY, discovery, f"{where}.discovery").options))
     for kind in composition["guidance"]:
         parts.append(("guidance", kind, _choose(GUIDANCE, kind, f"{where}.guidance")))
+    start = _choose(START, composition["start"], f"{where}.start")
+    if start is not None:
+        parts.append(("start", composition["start"], start))
     if composition["generate"]:
         parts.append(("sampler", "sampler", Sampler))
     _check_composition(where, composition)
@@ -222,7 +255,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     for key in spec:
         if key not in fields:
             raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base'})}")
-    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "guidance": [], "sampler": []}
+    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "start": [], "guidance": [], "sampler": []}
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
@@ -240,6 +273,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         discovery=next(iter(built["discovery"]), None),
         guidance=tuple(built["guidance"]),
         sampler=next(iter(built["sampler"]), None),
+        start=next(iter(built["start"]), None),
     )
 
 
@@ -248,6 +282,8 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
         raise LimbeckError(f"{where}: neither generates nor discovers; set 'discovery' or 'generate: true'")
     if not composition["generate"] and composition["guidance"]:
         raise LimbeckError(f"{where}.guidance: keeps real images, so there is nothing to guide; set 'generate: true'")
+    if not composition["generate"] and composition["start"] != "noise":
+        raise LimbeckError(f"{where}.start: keeps real images, so nothing starts anywhere; set 'generate: true'")
     if {"mode", "manifold"} <= set(composition["guidance"]):
         raise LimbeckError(f"{where}.guidance: 'manifold' corrects its own mode guidance; leave 'mode' out")
     if composition["guidance"] and composition["discovery"] is None:
@@ -289,6 +325,12 @@ def check_ipc(method: Method, ipc: int) -> None:
 
 def _check_solver(where: str, built: dict[str, list[dict[str, Any]]], prior: Prior, name: str) -> None:
     for sampler in built["sampler"]:
+        if built["start"] and sampler["solver"] != "ddim":
+            raise LimbeckError(f"{where}.solver: {sampler['solver']!r} cannot start from inverted latents; set solver: ddim")
+        for start in built["start"]:
+            if start["inversion_step"] > sampler["steps"]:
+                step, steps = start["inversion_step"], sampler["steps"]
+                raise LimbeckError(f"{where}.inversion_step: {step} is beyond the grid of {steps} steps; lower it, or raise steps")
         if prior.family == "sdxl_refiner":
             raise LimbeckError(f"run.prior: {name!r} is a refiner, which works behind a base alone; choose a prior with 'refiner'")
         if sampler["solver"] not in SOLVERS[prior.family]:

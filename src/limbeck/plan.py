@@ -106,6 +106,9 @@ class Plan:
                     self._check_prior(dataset)
                 if self.reencodes:
                     check_reencoded(method, self.run.prior)
+                    if method.start:
+                        key = f"priors.{self.run.prior}.discovery_view"
+                        raise LimbeckError(f"{key}: {name} inverts latents of the size that the prior generates; drop this key")
 
     def _check_prior(self, dataset: str) -> None:
         name, prior = self.run.prior, self.config.priors[self.run.prior]
@@ -230,10 +233,26 @@ class Plan:
 
     def tangents_method(self, tangents: str, ipc: int, dataset: str) -> Method:
         """A method that has the tangents of this name."""
+        return self._named("tangents", tangents, ipc, dataset)
+
+    def start_method(self, start: str, ipc: int, dataset: str) -> Method:
+        """A method that starts from the latents of this name."""
+        return self._named("start", start, ipc, dataset)
+
+    def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
+        """The options behind an inversion folder's name."""
+        for ipc in dict.fromkeys((*self.run.ipc, 1, LOW_IPC + 1)):
+            with contextlib.suppress(LimbeckError):
+                found = self._named("inversion", inversion, ipc, dataset).inversion
+                assert found is not None
+                return found
+        raise LimbeckError(f"no method in the config has the inversion {inversion!r}")
+
+    def _named(self, part: str, name: str, ipc: int, dataset: str) -> Method:
         for method in self._methods(ipc, dataset):
-            if method.tangents_name == tangents:
+            if getattr(method, f"{part}_name") == name:
                 return method
-        raise LimbeckError(f"no method in the config has the tangents {tangents!r} at ipc {ipc}")
+        raise LimbeckError(f"no method in the config has the {part} {name!r} at ipc {ipc}")
 
     # Paths.
 
@@ -289,6 +308,16 @@ class Plan:
         if not self.reencodes or not method.guidance:
             return None
         return f"{self.root}/{dataset}/{self.run.prior}/targets/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
+
+    def inverted(self, dataset: str, method: Method, shard: int | str) -> str | None:
+        """The statistics of inverted latents that a method draws from; None where it starts from noise."""
+        name = method.inversion_name
+        return f"{self.root}/{dataset}/{self.run.prior}/inverted/{name}/{shard}.zarr.zip" if name else None
+
+    def starts(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
+        """Which draws from them; None where it starts from noise."""
+        folder = f"{self.root}/{dataset}/{self.run.prior}/starts/{method.start_name}"
+        return f"{folder}/ipc{ipc}/seed{seed}/{shard}.zarr.zip" if method.start_name else None
 
     def tangents(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """The cached tangents of a method; None where it has none."""

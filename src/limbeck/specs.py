@@ -97,6 +97,11 @@ def _tangents(plan: "Plan", w: Wildcards) -> Spec:
     return {"tangents": method.tangents, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
+def _draw(plan: "Plan", w: Wildcards) -> Spec:
+    method = plan.start_method(w["start"], int(w["ipc"]), w["dataset"])
+    return {"draws": method.draws, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+
 def _select(plan: "Plan", w: Wildcards) -> Spec:
     ipc = int(w["ipc"])
     options = plan.discovery_options(w["discovery"], ipc, w["dataset"])
@@ -118,6 +123,7 @@ def _sample(plan: "Plan", w: Wildcards) -> Spec:
     return {
         "guidance": list(method.guidance),
         "tangents": method.tangents,
+        "start": method.start,
         "sampler": method.sampler,
         "family": prior.family,
         "prior": options,
@@ -197,6 +203,7 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "reduce": _reduce,
     "fit": _fit,
     "tangents": _tangents,
+    "draw": _draw,
     "select": _select,
     "pick": _pick,
     "sample": _sample,

@@ -13,6 +13,7 @@ from limbeck.discovery.embedding import nearest_neighbours, reduce
 from limbeck.discovery.hdbscan import cluster, fit
 
 OPTIONS = {"min_cluster_size": 10, "min_samples": 3}
+VARIANTS = ("paper", "released")
 
 
 def blobs(centres, size, spread=0.1, seed=0):
@@ -20,15 +21,14 @@ def blobs(centres, size, spread=0.1, seed=0):
     return np.concatenate([rng.normal(c, spread, (size, len(c))) for c in centres])
 
 
-def pool(points, size=10):
-    options = {**OPTIONS, "min_cluster_size": size}
-    return Pool(len(points), points.astype(np.float32), points, fit(points, options, 0)), options
+def checked_discovery(points, ipc, size=10, seed=0, variant="paper", labels=None):
+    """Discover, and assert what holds for every class: IPC distinct real rows, largest clusters first.
 
-
-def checked_discovery(points, ipc, size=10, seed=0):
-    """Discover, and assert what holds for every class: IPC distinct real rows, largest clusters first."""
-    given_pool, options = pool(points, size)
-    found = density.discover(given_pool, ipc, options, seed, 0)
+    labels: clusters in place of HDBSCAN's, every member as probable.
+    """
+    options = {**OPTIONS, "min_cluster_size": size, "variant": variant}
+    clusters = fit(points, options, 0) if labels is None else Clusters(np.asarray(labels), np.ones(len(points)))
+    found = density.discover(Pool(len(points), points.astype(np.float32), points, clusters), ipc, options, seed, 0)
     assert len(set(found.indices.tolist())) == ipc  # real, distinct
     assert found.indices.min() >= 0
     assert found.indices.max() < len(points)
@@ -39,17 +39,19 @@ def checked_discovery(points, ipc, size=10, seed=0):
 GRID = [(10.0 * i, 10.0 * j) for i in range(3) for j in range(3)]
 
 
-def test_as_many_clusters_as_asked_for_are_the_blobs():
-    found = checked_discovery(blobs(GRID, 30), 9)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_as_many_clusters_as_asked_for_are_the_blobs(variant):
+    found = checked_discovery(blobs(GRID, 30), 9, variant=variant)
     assert sorted((found.indices // 30).tolist()) == list(range(9))
     assert found.origins.tolist() == [INITIAL] * 9
     assert found.counts.tolist() == [30] * 9
 
 
-def test_too_many_clusters_keep_the_largest():
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_too_many_clusters_keep_the_largest(variant):
     sizes = [20, 60, 30, 50]
     points = np.concatenate([blobs([GRID[i]], n, seed=i) for i, n in enumerate(sizes)])
-    found = checked_discovery(points, 2)
+    found = checked_discovery(points, 2, variant=variant)
     assert [int(np.searchsorted(np.cumsum(sizes), i, side="right")) for i in found.indices] == [1, 3]
     assert found.counts.tolist() == [60, 50]
 
@@ -66,8 +68,7 @@ def test_the_representative_is_the_member_of_highest_probability():
 def test_strategy_1_splits_a_cluster_that_hides_two():
     """Two dense cores that the first clustering took for one, far from a third."""
     points = np.concatenate([blobs([(0, 0), (2.2, 0)], 60, 0.2), blobs([(100, 0)], 60, 0.2, seed=1)])
-    given_pool = Pool(180, points.astype(np.float32), points, Clusters(np.repeat([0, 0, 1], 60), np.ones(180)))
-    found = density.discover(given_pool, 3, OPTIONS, 0, 0)
+    found = checked_discovery(points, 3, labels=np.repeat([0, 0, 1], 60))
     assert sorted(found.origins.tolist()) == [INITIAL, SPLIT, SPLIT]
     assert found.counts.tolist() == [60, 60, 60]
     halves = points[found.indices[found.origins == SPLIT]]
@@ -77,8 +78,7 @@ def test_strategy_1_splits_a_cluster_that_hides_two():
 def test_strategy_2_clusters_the_outliers():
     rng = np.random.default_rng(2)
     points = np.concatenate([blobs(GRID[:2], 15, 0.05), rng.uniform(-300, 300, (12, 2))])
-    given_pool, _ = pool(points)
-    outliers = set(np.flatnonzero(given_pool.fit.labels < 0).tolist())
+    outliers = set(np.flatnonzero(fit(points, OPTIONS, 0).labels < 0).tolist())
     assert len(outliers) >= 5
     found = checked_discovery(points, 7)
     assert sorted(found.origins.tolist()) == [INITIAL] * 2 + [OUTLIER] * 5
@@ -96,8 +96,7 @@ def test_strategy_3_lowers_the_size_until_a_cluster_splits(monkeypatch):
     monkeypatch.setattr(density, "cluster", spy)
     groups = [blobs([(x, 0), (x + 1.5, 0), (x + 0.7, 1.2)], 7, 0.05, seed=int(x)) for x in (0, 50, 100)]
     points = np.concatenate([*groups, blobs([(200, 0)], 20, 0.5)])
-    given_pool = Pool(83, points.astype(np.float32), points, Clusters(np.repeat([0, 1, 2, 3], [21, 21, 21, 20]), np.ones(83)))
-    found = density.discover(given_pool, 6, OPTIONS, 0, 0)
+    found = checked_discovery(points, 6, labels=np.repeat([0, 1, 2, 3], [21, 21, 21, 20]))
     assert sorted(found.counts.tolist()) == [7, 7, 14, 14, 20, 21]
     assert sorted(found.origins.tolist()) == [INITIAL] * 2 + [FORCED] * 4
     # strategy 1 asks each of the three once at full size; then 10, 7 for the first mother and for the second
@@ -107,28 +106,29 @@ def test_strategy_3_lowers_the_size_until_a_cluster_splits(monkeypatch):
 def test_a_forced_child_is_viable_by_the_size_that_split_it():
     """Line 32: five groups of 6 split at size 5; their children, below 2 x 10 but above 2 x 5, are split in turn."""
     points = blobs([(0, 0), (1, 0), (3, 0), (7, 0), (15, 0)], 6, 0.02)
-    given_pool = Pool(30, points.astype(np.float32), points, Clusters(np.zeros(30, np.int64), np.ones(30)))
-    found = density.discover(given_pool, 5, OPTIONS, 0, 0)
+    found = checked_discovery(points, 5, labels=np.zeros(30, np.int64))
     assert found.counts.tolist() == [6] * 5
     assert found.origins.tolist() == [FORCED] * 5
 
 
-def test_when_nothing_can_be_split_the_largest_is_halved():
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_when_nothing_can_be_split_the_largest_is_halved(variant):
     points = blobs([(0, 0), (50, 0)], 15, 1e-3)
-    given_pool = Pool(30, points.astype(np.float32), points, Clusters(np.repeat([0, 1], 15), np.ones(30)))
-    found = density.discover(given_pool, 20, OPTIONS, 0, 0)
+    found = checked_discovery(points, 20, variant=variant, labels=np.repeat([0, 1], 15))
     assert HALVED in found.origins.tolist()
     assert found.counts.sum() == 30
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("ipc", [1, 2, 7, 30])
-def test_one_tight_blob(ipc):
-    checked_discovery(blobs([(0, 0, 0)], 30, 1e-3), ipc)
+def test_one_tight_blob(ipc, variant):
+    checked_discovery(blobs([(0, 0, 0)], 30, 1e-3), ipc, variant=variant)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("ipc", [1, 2, 7, 30])
-def test_all_points_equal(ipc):
-    checked_discovery(np.ones((30, 4)), ipc)
+def test_all_points_equal(ipc, variant):
+    checked_discovery(np.ones((30, 4)), ipc, variant=variant)
 
 
 def test_a_class_smaller_than_the_ipc_is_an_error():
@@ -136,18 +136,114 @@ def test_a_class_smaller_than_the_ipc_is_an_error():
         checked_discovery(blobs([(0, 0)], 5), 6)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @given(st.integers(1, 80), st.integers(2, 12), st.integers(0, 10_000), st.sampled_from([0.0, 0.01, 1.0, 30.0]), st.data())
 @settings(max_examples=80, deadline=None)
-def test_any_class_gives_exactly_ipc(n, size, seed, spread, data):
+def test_any_class_gives_exactly_ipc(variant, n, size, seed, spread, data):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(n, 3)) * spread + rng.integers(0, 4, (n, 1)) * 10.0
-    checked_discovery(points, data.draw(st.integers(1, n)), size, seed)
+    checked_discovery(points, data.draw(st.integers(1, n)), size, seed, variant)
 
 
 def test_a_fixed_seed_gives_the_same_set():
     points = np.random.default_rng(0).normal(size=(200, 5))
     a, b = (checked_discovery(points, 20, 5, seed=3) for _ in range(2))
     assert np.array_equal(a.indices, b.indices)
+
+
+# Where the released code differs. Every case comes out otherwise under the other variant.
+
+
+@pytest.mark.parametrize(("variant", "origin"), [("paper", HALVED), ("released", SPLIT)])
+def test_released_splits_a_cluster_of_exactly_twice_the_size(variant, origin):
+    found = checked_discovery(blobs([(0, 0), (5, 0)], 10), 2, variant=variant, labels=np.zeros(20, np.int64))
+    assert found.origins.tolist() == [origin] * 2
+    assert found.counts.tolist() == [10, 10]
+
+
+@pytest.mark.parametrize(("variant", "counts"), [("paper", [105, 38]), ("released", [90, 53])])
+def test_released_seeds_a_split_from_the_three_largest_only(variant, counts):
+    """A wide rectangle of corners. Three left groups are the largest: any two of them part it into top and bottom, which k-means
+    keeps; only a pair with a right corner finds left and right, of lower inertia."""
+    places = {(0, 0): 40, (0, 3): 35, (0, 0.3): 30, (5, 0): 20, (5, 3): 18}
+    parts = [blobs([place], n, 0.02, seed=n) for place, n in places.items()]
+    points = np.concatenate(parts[::-1])  # so that the first found are not the largest
+    found = checked_discovery(points, 2, variant=variant, labels=np.zeros(len(points), np.int64))
+    assert found.origins.tolist() == [SPLIT] * 2
+    assert found.counts.tolist() == counts
+
+
+@pytest.mark.parametrize(
+    ("ipc", "outliers", "paper", "released"),
+    [
+        (10, 10, OUTLIER, OUTLIER),
+        (10, 9, OUTLIER, FORCED),  # 5 for each that is missing
+        (11, 6, OUTLIER, OUTLIER),
+        (11, 5, OUTLIER, FORCED),  # 3
+        (50, 6, OUTLIER, OUTLIER),
+        (50, 5, OUTLIER, FORCED),
+        (51, 2, OUTLIER, OUTLIER),
+        (51, 1, HALVED, FORCED),  # 1, as printed, which takes no cluster of 12 in strategy 3
+    ],
+)
+def test_released_wants_spare_outliers_for_strategy_2(ipc, outliers, paper, released):
+    """Two representatives are missing, and every cluster is of two groups of 6."""
+    points = blobs([(100.0 * i + x, 0) for i in range(ipc - 2) for x in (0, 5)], 6, 0.05)
+    points = np.concatenate([points, np.random.default_rng(0).uniform(-200, -100, (outliers, 2))])
+    labels = np.concatenate([np.repeat(np.arange(ipc - 2), 12), np.full(outliers, -1)])
+    for variant, origin in zip(VARIANTS, (paper, released), strict=True):
+        found = checked_discovery(points, ipc, variant=variant, labels=labels)
+        assert set(found.origins.tolist()) == {INITIAL, origin}
+
+
+@pytest.mark.parametrize(("size", "variant", "origin"), [(5, "paper", HALVED), (5, "released", FORCED), (4, "released", HALVED)])
+def test_released_forces_clusters_from_the_size_itself(size, variant, origin):
+    """Two groups of 5 are a cluster of 10, of 4 one that is too small even for the released code."""
+    points = blobs([(0, 0), (5, 0)], size)
+    found = checked_discovery(points, 2, variant=variant, labels=np.zeros(2 * size, np.int64))
+    assert found.origins.tolist() == [origin] * 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "size", "tried"),
+    [
+        ("paper", 10, [10, 7, 5, 3, 2]),
+        ("released", 10, [7, 5, 4, 3, 2]),  # 7.5, 5.63, 4.22, 3.16, 2.37
+        ("paper", 17, [17, 12, 9, 6, 4, 3, 2]),
+        ("released", 17, [12, 9, 7, 5, 4, 3, 2]),  # 12.75, 9.56, 7.17, 5.38, 4.03, 3.03, 2.27
+        ("released", 2, [2]),
+    ],
+)
+def test_released_shrinks_the_size_before_it_forces_and_keeps_its_fraction(monkeypatch, variant, size, tried):
+    asked = []
+
+    def never(points, size, samples):  # noqa: ARG001
+        asked.append(size)
+        return Clusters(np.full(len(points), -1), np.zeros(len(points)))
+
+    monkeypatch.setattr(density, "cluster", never)
+    points = np.random.default_rng(0).normal(size=(2 * size + 1, 2))
+    found = checked_discovery(points, 2, size, variant=variant, labels=np.zeros(len(points), np.int64))
+    assert asked == [size, *tried]  # strategy 1 first
+    assert found.origins.tolist() == [HALVED] * 2
+
+
+@pytest.mark.parametrize(("variant", "origins"), [("paper", [FORCED] * 3 + [HALVED] * 2), ("released", [FORCED] * 5)])
+def test_released_forces_a_child_of_exactly_twice_the_size_that_split_it(variant, origins):
+    """Five groups of 5 split at size 5, and their children of three and of two groups in turn; two groups are 2 x 5."""
+    points = blobs([(0, 0), (1, 0), (3, 0), (7, 0), (15, 0)], 5, 0.02)
+    found = checked_discovery(points, 5, variant=variant, labels=np.zeros(25, np.int64))
+    assert sorted(found.origins.tolist()) == origins
+    assert found.counts.tolist() == [5] * 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_strategy_1_stops_at_the_ipc_and_leaves_no_image_out(variant):
+    """Two mothers of three groups each: one split is enough, and every image is still an outlier or of a cluster."""
+    points = np.concatenate([blobs([(x, 0), (x + 3, 0), (x + 9, 0)], 20) for x in (0, 100)])
+    found = checked_discovery(points, 3, variant=variant, labels=np.repeat([0, 1], 60))
+    assert sorted(found.origins.tolist()) == [INITIAL, SPLIT, SPLIT]
+    assert found.counts.tolist() == [60, 40, 20]
 
 
 # The embedding.

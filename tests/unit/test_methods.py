@@ -72,6 +72,7 @@ def test_ready_made_configs_validate(path):
         ({"methods__tangents": {"base": "mgd"}}, r"methods\.tangents: the name is reserved"),
         ({"methods__coda__prior_injection_steps": 51}, r"methods\.coda\.prior_injection_steps: 51 is beyond the 50 steps"),
         ({"methods__coda__min_cluster_size": 1}, r"methods\.coda\.min_cluster_size: .*greater than or equal to 2"),
+        ({"methods__coda__variant": "relased"}, r"methods\.coda\.variant: .*'paper' or 'released' \(got 'relased'\)"),
         ({"methods__mgd__t_stop": 51}, r"methods\.mgd\.t_stop: 51 is beyond the 50 steps"),
         ({"methods__mgd__base": "mgdd"}, r"methods\.mgd\.base: unknown base 'mgdd'"),
         ({"methods__random__guidance": ["mode"]}, r"methods\.random\.guidance: keeps real images"),
@@ -192,6 +193,14 @@ def test_an_embedding_depends_on_what_its_reducer_reads():
     assert options["d"] == options["e"] == {"reducer": "pca", "components": 50, "standardize": True}
     assert fit_name(fit_options(found["d"])) == fit_name(fit_options(found["e"]))
     assert len({fit_name(fit_options(found[name])) for name in "abc"}) == 3
+
+
+def test_a_variant_of_algorithm_2_shares_embedding_and_clusters():
+    config = Config(methods={name: {"base": "coda_real", "variant": name} for name in ("paper", "released")})
+    paper, released, default = (resolve(config, name, 10, "p", "d") for name in ("paper", "released", "coda_real"))
+    assert fit_name(paper.fit) == fit_name(released.fit)
+    assert embedding_options(paper.discovery) == embedding_options(released.discovery)
+    assert default.discovery_name == paper.discovery_name != released.discovery_name
 
 
 def test_injection_steps_left_open_follow_the_number_of_steps():

@@ -72,6 +72,7 @@ def test_the_page_shows_both_rows_and_their_origins(built):
     ("change", "expected"),
     [
         ({"gamma": 0.5}, [*after("coda")]),
+        ({"variant": "released"}, [*after(*BOTH), ("select", "")]),
         ({"min_cluster_size": 30}, [*after(*BOTH), ("fit", ""), ("select", "")]),
         ({"n_neighbors": 20}, [*after(*BOTH), ("reduce", ""), ("fit", ""), ("select", "")]),
     ],

@@ -1,8 +1,12 @@
 """CoDA's distribution discovery: HDBSCAN's dense clusters, brought to exactly IPC representatives by Algorithm 2.
 
-Source: CoDA Sec. 3.1, Algorithms 1 and 2 (A.4); reading in METHODS.md section 2. Distances are in the embedding.
+Source: CoDA Sec. 3.1, Algorithms 1 and 2 (A.4), and the authors' released code where ``variant`` asks for it; reading in
+METHODS.md section 2. Distances are in the embedding.
 """
 
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -14,6 +18,30 @@ from limbeck.seeds import stream
 
 INITIAL, SPLIT, OUTLIER, FORCED, HALVED = range(5)  # as artifacts.ORIGINS names them
 Part = tuple[np.ndarray, int]  # rows of a cluster, and its representative
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What the printed algorithm and the released code do differently.
+
+    enough: compares a cluster's size with the least that may be split. seeds: how many of the largest sub-clusters may seed a
+    split; None: all. spare: (up to this IPC, outliers per missing representative that Strategy 2 wants); 1 above. forced:
+    clusters of that many times min_cluster_size are Strategy 3's. first: share of min_cluster_size that ForcedSplit tries
+    first. whole: the sizes it tries are rounded down before they shrink again.
+    """
+
+    enough: Callable[[int, int], bool]
+    seeds: int | None
+    spare: tuple[tuple[int, int], ...]
+    forced: int
+    first: float
+    whole: bool
+
+
+RULES = {
+    "paper": _Rules(operator.gt, seeds=None, spare=(), forced=2, first=1.0, whole=True),
+    "released": _Rules(operator.ge, seeds=3, spare=((10, 5), (50, 3)), forced=1, first=0.75, whole=False),
+}
 
 
 class _Cluster:
@@ -54,9 +82,9 @@ class _Matching:
 
     def __init__(self, embedding: np.ndarray, clusters: Clusters, ipc: int, options: Options, state: int):
         self.points, self.ipc, self.state = embedding.astype(np.float64), ipc, state
-        self.size, self.samples = options["min_cluster_size"], options["min_samples"]
-        self.current = [_Cluster(part, INITIAL) for part in _dense(self.points, clusters)]
-        self.outliers = np.flatnonzero(clusters.labels < 0)
+        self.size, self.samples, self.rules = options["min_cluster_size"], options["min_samples"], RULES[options["variant"]]
+        self.current = [_Cluster(part, INITIAL) for part in representatives(self.points, clusters)]
+        self.outliers = np.flatnonzero(clusters.labels < 0)  # of no cluster, and so they stay: a split parts the whole mother
 
     def run(self) -> list[_Cluster]:
         """Lines 1-25."""
@@ -64,7 +92,8 @@ class _Matching:
             return sorted(self.current, key=_largest_first)[: self.ipc]
         self._split_viable()
         needed = self.ipc - len(self.current)
-        if needed and len(self.outliers) >= needed:  # Strategy 2, lines 13-15
+        spare = next((share for most, share in self.rules.spare if self.ipc <= most), 1)
+        if needed and len(self.outliers) >= spare * needed:  # Strategy 2, lines 13-15
             self.current += [_Cluster(part, OUTLIER) for part in self._kmeans(self.outliers, needed)]
         elif needed:
             self._force()
@@ -72,29 +101,42 @@ class _Matching:
 
     def _split_viable(self) -> None:
         """Strategy 1, lines 5-9."""
-        waiting = _viable(self.current, self.size)
+        waiting = self._viable(self.current, 2 * self.size)
         while len(self.current) < self.ipc and waiting:
-            waiting += _viable(self._split(_pop_largest(waiting), self.size, SPLIT), self.size)
+            waiting += self._viable(self._split(_pop_largest(waiting), self.size, SPLIT), 2 * self.size)
 
     def _force(self) -> None:
-        """Strategy 3, lines 17-21; then, where the printed algorithm would not end, halves of the largest cluster."""
-        waiting = _viable(self.current, self.size)
+        """Strategy 3, lines 17-21; then, where the printed one would not end and the released fails, the largest is halved."""
+        waiting = self._viable(self.current, self.rules.forced * self.size)
         while len(self.current) < self.ipc and waiting:
-            mother, size = _pop_largest(waiting), self.size
-            while not (children := self._split(mother, size, FORCED)) and size > 2:
-                size = max(2, int(size * 0.75))  # ForcedSplit, Algorithm 1, line 12
-            waiting += _viable(children, size)  # line 32: by the size that SplitCluster was given
+            mother = _pop_largest(waiting)
+            for size in self._relaxed():
+                if children := self._split(mother, size, FORCED):
+                    waiting += self._viable(children, 2 * size)  # line 32: by the size that SplitCluster was given
+                    break
         while len(self.current) < self.ipc:
             largest = min(self.current, key=_largest_first, default=None)
             if largest is not None and len(largest) > 1:
                 self._replace(largest, self._kmeans(largest.rows, 2), HALVED)
-            else:  # nothing left to halve: the outliers, too few for Strategy 2, stand for themselves
+            else:  # nothing left to halve: the outliers, too few for Strategy 2
                 self.current += [_Cluster(part, HALVED) for part in self._kmeans(self.outliers, self.ipc - len(self.current))]
+
+    def _relaxed(self) -> Iterator[int]:
+        """The sizes that ForcedSplit tries, down to 2 (Algorithm 1, lines 10-14)."""
+        size = self.rules.first * self.size
+        yield max(2, int(size))
+        while int(size) > 2:
+            size = int(size * 0.75) if self.rules.whole else size * 0.75
+            yield int(size)
+
+    def _viable(self, clusters: list[_Cluster], least: int) -> list[_Cluster]:
+        return [c for c in clusters if self.rules.enough(len(c), least)]
 
     def _split(self, mother: _Cluster, size: int, origin: int) -> list[_Cluster]:
         """SplitCluster, lines 26-34: the two clusters that replace the mother, or none."""
         points = self.points[mother.rows]
-        inner = _dense(points, cluster(points, size, self.samples))
+        inner = representatives(points, cluster(points, size, self.samples))
+        inner = sorted(inner, key=lambda part: -len(part[0]))[: self.rules.seeds]
         best: list[Part] = []
         lowest = np.inf
         for (_, a), (_, b) in combinations(inner, 2):
@@ -129,7 +171,7 @@ class _Matching:
         return int(rows[np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1))])
 
 
-def _dense(points: np.ndarray, clusters: Clusters) -> list[Part]:
+def representatives(points: np.ndarray, clusters: Clusters) -> list[Part]:
     """HDBSCAN's clusters with the member of highest probability; ties by distance to the cluster's mean, then by index."""
     parts = []
     for c in range(int(clusters.labels.max(initial=-1)) + 1):
@@ -137,10 +179,6 @@ def _dense(points: np.ndarray, clusters: Clusters) -> list[Part]:
         distance = ((points[rows] - points[rows].mean(axis=0)) ** 2).sum(axis=1)
         parts.append((rows, int(rows[np.lexsort((rows, distance, -clusters.probabilities[rows]))[0]])))
     return parts
-
-
-def _viable(clusters: list[_Cluster], size: int) -> list[_Cluster]:
-    return [c for c in clusters if len(c) > 2 * size]
 
 
 def _largest_first(cluster: _Cluster) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from limbeck.artifacts import DISTILLED, IMAGES
-from limbeck.components import GUIDANCE
+from limbeck.components import DRAWN, GUIDANCE
 from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
 from limbeck.guidance.base import Guidance
@@ -30,7 +30,8 @@ def run(
     Every image draws from its own streams; batches never span classes.
 
     ``images`` is read for its class names and range alone. refiner: a second prior for the last steps. guided: the artifacts
-    ``prototypes``, ``targets``, ``latents``, ``tangents``, where the method's guidance needs them.
+    ``prototypes``, ``targets``, ``latents``, ``tangents``, where the method's guidance needs them, ``statistics`` and ``starts``,
+    where it starts from class statistics.
     """
     options: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
     model = load_prior(spec["family"], prior.parent, **spec["prior"], **options)
@@ -38,6 +39,7 @@ def run(
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
+    start = _Start(spec, model, guided.pop("statistics", None), guided.pop("starts", None))
     targets = Guided(spec, **guided)
     ipc, settings = spec["ipc"], spec["sampler"]
     n = (stop - first) * ipc
@@ -49,7 +51,7 @@ def run(
         "x0_norms": (n, settings["steps"]),
         **targets.trace_shapes(n),
     }
-    inputs = {name: path for name, path in guided.items() if path}
+    inputs = {name: path for name, path in {**guided, **start.inputs}.items() if path}
     weights = weight_digests(prior.parent)
     if refiner:
         weights |= {f"refiner/{name}": value for name, value in weight_digests(refiner.parent).items()}
@@ -62,7 +64,7 @@ def run(
             for start in range(0, ipc, settings["batch_size"]):
                 items = range(start, min(start + settings["batch_size"], ipc))
                 guidance = _guidance(spec, targets, label, items)
-                found = _batch(model, spec, guidance, label, labels[label], items)
+                found = _batch(model, spec, guidance, start, label, labels[label], items)
                 if not torch.isfinite(found.latents).all():
                     raise LimbeckError(
                         f"class {header['classes'][label]!r}: the latents are not numbers after {settings['steps']} steps; "
@@ -85,17 +87,38 @@ def _guidance(spec: Spec, targets: Guided, label: int, items: range) -> list[Gui
     return [import_module(GUIDANCE[g["kind"]]).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
 
 
-def _batch(model: Prior, spec: Spec, guidance: list[Guidance], label: int, prior_label: int, items: range) -> Sampled:
+class _Start:
+    """Where the images start: pure noise at the first step, or latents drawn from class statistics at a later one."""
+
+    def __init__(self, spec: Spec, model: Prior, statistics: Path | None, starts: Path | None):
+        self.inputs = {"statistics": statistics, "starts": starts}
+        self.shape, self.seed, self.step = model.latent_shape, spec["seed"], 0
+        self.drawn = None
+        if spec["start"]:
+            self.step = spec["sampler"]["steps"] - spec["start"]["inversion_step"]
+            # by name, so that an edit there reruns only methods that start so
+            self.drawn = import_module(DRAWN).Drawn(spec, statistics, starts)
+
+    def latents(self, label: int, items: range) -> torch.Tensor:
+        """Of images ``items`` of a class."""
+        if self.drawn:
+            return self.drawn.latents(label, items).reshape(-1, *self.shape)
+        return torch.stack([normal(self.shape, self.seed, "sample", label, item) for item in items])
+
+
+def _batch(
+    model: Prior, spec: Spec, guidance: list[Guidance], start: _Start, label: int, prior_label: int, items: range
+) -> Sampled:
     settings, seed = spec["sampler"], spec["seed"]
-    noise = torch.stack([normal(model.latent_shape, seed, "sample", label, item) for item in items])
     return sample(
         model.denoise,
         model.scheduler(settings["solver"], settings["steps"]),
-        noise,
+        start.latents(label, items),
         torch.full((len(items),), prior_label),
         null=model.null,
         cfg_scale=settings["cfg_scale"],
         cfg_channels=settings["cfg_channels"],
         guidance=guidance,
+        start=start.step,
         generators=lambda step: [torch_generator(seed, "sample.step", label, item, step) for item in items],
     )
