@@ -178,6 +178,24 @@ def tangents(
 
 
 @app.command()
+def invert(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    latents: Path = typer.Option(),
+    prior: Path = typer.Option(),
+    refiner: Path | None = typer.Option(None),
+    statistics: Path = typer.Option(),
+) -> None:
+    """Statistics of every class's training latents, inverted to a step of the sampling grid."""
+    from limbeck.stages.invert import run
+
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"latents": latents, "prior": prior, "refiner": refiner}, measured) as s:
+        measured.update(run(s, latents, prior, statistics, refiner))
+
+
+@app.command()
 def draw(
     *, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import components, protocols
+from limbeck.config import Prior
 from limbeck.data.sources import shard_classes
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL
@@ -97,6 +98,12 @@ def _tangents(plan: "Plan", w: Wildcards) -> Spec:
     return {"tangents": method.tangents, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
+def _invert(plan: "Plan", w: Wildcards) -> Spec:
+    prior = plan.config.priors[w["prior"]]
+    options = {"inversion": plan.inversion_of(w["inversion"], w["dataset"]), "family": prior.family}
+    return {**options, "prior": _load_options(plan, w["dataset"], prior)}, [FAMILIES[prior.family][0]]
+
+
 def _draw(plan: "Plan", w: Wildcards) -> Spec:
     method = plan.start_method(w["start"], int(w["ipc"]), w["dataset"])
     return {"draws": method.draws, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
@@ -112,21 +119,26 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
-def _sample(plan: "Plan", w: Wildcards) -> Spec:
-    method = plan.method(w["method"], int(w["ipc"]), w["dataset"])
-    prior, dataset = plan.config.priors[w["prior"]], plan.dataset(w["dataset"])
-    options: dict[str, Any] = {"size": _size(plan, w["dataset"], prior.view)}
+def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
+    """What a stored prior is loaded with."""
+    options: dict[str, Any] = {"size": _size(plan, dataset, prior.view)}
     if prior.family != "dit":
         options["prompt"] = prior.prompt
     if prior.refiner:
         options["refiner_start"] = prior.refiner_start
+    return options
+
+
+def _sample(plan: "Plan", w: Wildcards) -> Spec:
+    method = plan.method(w["method"], int(w["ipc"]), w["dataset"])
+    prior, dataset = plan.config.priors[w["prior"]], plan.dataset(w["dataset"])
     return {
         "guidance": list(method.guidance),
         "tangents": method.tangents,
         "start": method.start,
         "sampler": method.sampler,
         "family": prior.family,
-        "prior": options,
+        "prior": _load_options(plan, w["dataset"], prior),
         "size": dataset.views[dataset.view].size,
         "channels": dataset.channels,
         "ipc": int(w["ipc"]),
@@ -203,6 +215,7 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "reduce": _reduce,
     "fit": _fit,
     "tangents": _tangents,
+    "invert": _invert,
     "draw": _draw,
     "select": _select,
     "pick": _pick,

@@ -135,7 +135,7 @@ def test_the_round_trips_error_falls_linearly_as_the_grid_is_refined(scale, grid
 
 
 def test_inverted_latents_approach_the_closed_form_of_a_gaussians_ode():
-    """x_t = alpha m + sqrt(alpha² s² + sigma²) / s (z0 - m): deviations are scaled alone (Song et al. 2021, Eq. 13 in closed form)."""
+    """x_t = alpha m + sqrt(alpha² s² + sigma²) / s (z0 - m): the probability flow only scales deviations from the mean."""
     z, errors = clean(), []
     for steps in (25, 50, 100, 200):
         level = ladder(scheduler(steps), 3 * steps // 5)[-1].level
