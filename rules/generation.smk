@@ -30,6 +30,7 @@ rule invert:
     input:
         latents=shard_latents,
         prior=f"{R}/priors/{{prior}}/{INDEX}",
+        refiner=sample_refiner,
     output:
         statistics=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.prov.json",
@@ -39,12 +40,13 @@ rule invert:
         f"{R}/benchmarks/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: 1
     params:
         spec=spec("invert"),
+        refined=given("refiner"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} invert --spec {params.spec:q} --latents {input.latents}"
-        " --prior {input.prior} --statistics {output.statistics} --prov {output.prov}"
+        " --prior {input.prior} {params.refined} --statistics {output.statistics} --prov {output.prov}"
 
 
 rule draw:

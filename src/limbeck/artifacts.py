@@ -231,32 +231,33 @@ _PER_RUNG = ("class", "rung")
 STATISTICS = Schema(
     "statistics",
     1,
-    "Every class as one Gaussian per dimension: moments of its training latents, inverted to a step of the solver's grid. "
-    "A distilled representation of its own: any number of images is drawn from it (D3HR Sec. 6.7).",
+    "Every class as one Gaussian per dimension: moments of its training latents inverted to step i of the sampling grid. A distilled "
+    "representation of its own, from which any number of images is drawn (D3HR Secs. 4.3, 6.7). Rung 0 of the grid holds the clean "
+    "latents, the last one step i. Moments are added up in float64 and stored as float32, as what is drawn from them is float32 "
+    "and its rounding, 6e-8, far below their standard error.",
     {
-        "mean": ArraySpec(_PER_DIM, "float32", "scaled latent", "of the inverted latents", (-1e4, 1e4)),
-        "variance": ArraySpec(_PER_DIM, "float32", "scaled latent squared", "unbiased; 0 for a class of one image", (0, 1e8)),
-        "skewness": ArraySpec(_PER_DIM, "float32", "1", "0 where all latents are equal", (-1e4, 1e4)),
-        "kurtosis": ArraySpec(_PER_DIM, "float32", "1", "excess over a Gaussian's", (-3.1, 1e8)),
         "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
-        "counts": ArraySpec(("class",), "int64", "images", "training latents behind them", (1, 2**62)),
-        "rejected": ArraySpec(
-            _PER_RUNG,
-            "float32",
-            "1",
-            "share of dimensions that are not Gaussian at 5 % on each rung, clean latents first; -1 untested",
-            (-1, 1),
+        "counts": ArraySpec(("class",), "int64", "images", "training latents behind the moments", (1, 2**62)),
+        "mean": ArraySpec(_PER_DIM, "float32", "scaled latent", "of the latents at step i", (-1e4, 1e4)),
+        "variance": ArraySpec(_PER_DIM, "float32", "scaled latent squared", "unbiased; 0 for a class of one image", (0, 1e8)),
+        "skewness": ArraySpec(_PER_DIM, "float32", "1", "m3 / m2^1.5; 0 where all latents are equal", (-1e4, 1e4)),
+        "kurtosis": ArraySpec(_PER_DIM, "float32", "1", "excess, m4 / m2² - 3; 0 where all latents are equal", (-3, 1e8)),
+        "tested": ArraySpec(
+            _PER_RUNG, "int32", "dimensions", "tested for normality: those that vary, none below 20 images", (0, 2**31 - 1)
         ),
-        "mean_skewness": ArraySpec(_PER_RUNG, "float32", "1", "mean absolute skewness on each rung", (0, 1e4)),
-        "mean_kurtosis": ArraySpec(_PER_RUNG, "float32", "1", "mean absolute excess kurtosis on each rung", (0, 1e8)),
+        "rejected": ArraySpec(
+            _PER_RUNG, "float32", "1", "share of them that D'Agostino and Pearson's test rejects at 5 %; -1 where none is", (-1, 1)
+        ),
+        "mean_skewness": ArraySpec(_PER_RUNG, "float32", "1", "mean over dimensions of its absolute value", (0, 1e4)),
+        "mean_kurtosis": ArraySpec(_PER_RUNG, "float32", "1", "mean over dimensions of its absolute value", (0, 1e8)),
         "round_trip": ArraySpec(
-            ("class",), "float32", "1", "relative error of sampling a few inverted latents back; 0 for noised ones", (0, 1e6)
+            ("class",), "float32", "1", "relative error of the first images' latents after step i and sampling back", (0, 1e6)
         ),
         "latents": ArraySpec(
             ("image", "latent_channel", "latent_height", "latent_width"),
-            "float16",
+            "float32",
             "scaled latent",
-            "the inverted latents, where they are kept",
+            "at step i, in the order of the shard's images",
             (-1e4, 1e4),
             optional=True,
         ),

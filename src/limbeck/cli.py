@@ -193,14 +193,15 @@ def invert(
     prov: ProvOption,
     latents: Path = typer.Option(),
     prior: Path = typer.Option(),
+    refiner: Path | None = typer.Option(None),
     statistics: Path = typer.Option(),
 ) -> None:
-    """Training latents inverted to a step of the solver's grid, as per-class statistics."""
+    """Statistics of every class's training latents, inverted to a step of the sampling grid."""
     from limbeck.stages.invert import run
 
     measured: dict[str, float] = {}
-    with _stage(spec, prov, {"latents": latents, "prior": prior}, measured) as s:
-        measured.update(run(s, latents, prior, statistics))
+    with _stage(spec, prov, {"latents": latents, "prior": prior, "refiner": refiner}, measured) as s:
+        measured.update(run(s, latents, prior, statistics, refiner))
 
 
 @app.command()

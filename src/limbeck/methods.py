@@ -161,7 +161,9 @@ class Method:
         """What the statistics of inverted latents depend on besides prior and latents; None where the method starts from noise."""
         if self.start is None or self.sampler is None:
             return None
-        return {**{key: self.start[key] for key in Inversion.model_fields}, "steps": self.sampler["steps"]}
+        found = {**{key: self.start[key] for key in Inversion.model_fields}, "steps": self.sampler["steps"]}
+        # at scale 1 they are not read, so they must not name the statistics
+        return {**found, "cfg_channels": "all" if found["inversion_scale"] == 1 else self.sampler["cfg_channels"]}
 
     @property
     def inversion_name(self) -> str | None:
@@ -316,7 +318,9 @@ def _check_annealing(where: str, guidance: dict[str, Any]) -> None:
 
 
 def check_reencoded(method: Method, prior: str) -> None:
-    """What guidance cannot have where only the chosen images are encoded at the size that the prior generates."""
+    """What a method cannot have where only the chosen images are encoded at the size that the prior generates."""
+    if method.start:
+        raise LimbeckError(f"priors.{prior}.discovery_view: {method.name} inverts latents of 'view'; drop discovery_view")
     for guidance in method.guidance:
         where, why = f"methods.{method.name}", f"priors.{prior}.discovery_view leaves no latents of the whole class at its 'view'"
         if guidance["target"] != "member":

@@ -112,9 +112,6 @@ class Plan:
                     self._check_prior(dataset)
                 if self.reencodes:
                     check_reencoded(method, self.run.prior)
-                    if method.start:
-                        key = f"priors.{self.run.prior}.discovery_view"
-                        raise LimbeckError(f"{key}: {name} inverts latents of the size that the prior generates; drop this key")
 
     def _check_prior(self, dataset: str) -> None:
         name, prior = self.run.prior, self.config.priors[self.run.prior]
@@ -263,11 +260,12 @@ class Plan:
 
     def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
         """The options behind an inversion folder's name."""
-        for ipc in dict.fromkeys((*self.run.ipc, 1, LOW_IPC + 1)):
-            with contextlib.suppress(LimbeckError):
-                found = self._named("inversion", inversion, ipc, dataset).inversion
-                assert found is not None
-                return found
+        for ipc in self._ipcs():
+            for method in self._methods(ipc, dataset):
+                if method.inversion is not None and method.inversion_name == inversion:
+                    if self.reencodes:
+                        check_reencoded(method, self.run.prior)
+                    return method.inversion
         raise LimbeckError(f"no method in the config has the inversion {inversion!r}")
 
     def _named(self, part: str, name: str, ipc: int, dataset: str) -> Method:

@@ -1,12 +1,12 @@
-"""Clean latents taken up a DDIM grid to one of its steps: deterministically (D3HR Eq. 3), or by adding noise.
+"""Clean latents taken up a DDIM sampling grid to one of its steps: inverted deterministically, or noised.
 
-The ladder is the sampling grid's own, read upwards: rung 0 holds clean latents, rung i those that step ``steps - i`` of the grid
-starts from, so that i network evaluations go up and i come down again through the same levels and timesteps.
+The ladder is the sampling grid read upwards. Rung 0 holds clean latents at the level where sampling ends, rung i those that
+sampling starts from at step ``steps - i``: i network evaluations up, i down again, through the same levels.
 """
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -16,54 +16,66 @@ from limbeck.diffusion.levels import Level, levels
 from limbeck.diffusion.sampling import Denoiser, branches, combine
 
 
-def ladder(scheduler: DDIMScheduler, rungs: int) -> list[tuple[Level, int]]:
-    """(level, timestep) of rungs 0 … ``rungs``. Rung 0 has the level the grid ends at, and the timestep of rung 1.
+class Rung(NamedTuple):
+    """Where latents stand. timestep: at which the network is asked there. asked: the level of that timestep."""
 
-    Eq. 3 evaluates eps at the current timestep; clean latents have none, so the first evaluation asks at the lowest of the grid,
-    the one that the last sampling step asks at too.
+    level: Level
+    timestep: int
+    asked: Level
+
+
+def ladder(scheduler: Any, step: int) -> list[Rung]:
+    """Rungs 0 … ``step`` of a scheduler with its timesteps set.
+
+    Eq. 3 asks at the current timestep. Clean latents have none, so rung 0 asks at that of rung 1, the one of sampling's last step:
+    up and down ask at the same timesteps.
 
     Raises
     ------
-    ValueError: another solver than DDIM, or more rungs than the grid has steps.
+    ValueError: another solver than DDIM, or a step that the grid does not have.
     """
     if not isinstance(scheduler, DDIMScheduler):
-        raise ValueError(f"only DDIM's grid is inverted, not {type(scheduler).__name__}'s")
-    grid, times = levels(scheduler), [int(t) for t in scheduler.timesteps]
-    if rungs > len(times):
-        raise ValueError(f"step {rungs} is beyond the grid of {len(times)} steps")
-    upwards = list(zip(reversed(grid), [times[-1], *reversed(times)], strict=True))
-    return upwards[: rungs + 1]
+        raise ValueError(f"only DDIM's grid is inverted, not that of {type(scheduler).__name__}")
+    times = [int(t) for t in reversed(scheduler.timesteps)]
+    if not 0 <= step <= len(times):
+        raise ValueError(f"step {step} is not on the grid of {len(times)} steps")
+    clean, *noisy = reversed(levels(scheduler))
+    rungs = [Rung(level, t, level) for level, t in zip(noisy, times, strict=True)]
+    return [Rung(clean, times[0], noisy[0]), *rungs[:step]]
 
 
 @torch.inference_mode()
 def inverted(
     denoise: Denoiser,
-    scheduler: DDIMScheduler,
+    scheduler: Any,
     latents: Tensor,
     labels: Tensor,
-    rungs: int,
+    step: int,
     *,
     null: int,
     cfg_scale: float = 1.0,
     cfg_channels: int | Literal["all"] = "all",
 ) -> Iterator[Tensor]:
-    """The latents (N, C, H, W) at every rung, the clean ones first: ``rungs`` + 1 tensors, the last of them z_T.
+    """The latents (N, C, H, W) on rungs 0 … ``step``, ``step`` + 1 tensors, by class-conditional DDIM inversion (D3HR Eq. 3).
 
-    z_next = alpha_next x0_hat + sigma_next eps, with x0_hat and eps from the network at the current rung (Eq. 3; its factor is
-    sqrt(abar_next), the paper prints abar_next).
+    Parameters
+    ----------
+    labels: (N,) the prior's labels. cfg_scale, cfg_channels: as in sampling; at scale 1 the conditional branch alone is evaluated.
     """
-    z = latents
+    rungs, z = ladder(scheduler, step), latents
     yield z
-    steps = ladder(scheduler, rungs)
-    for (level, t), (following, _) in pairwise(steps):
-        cond, uncond, _ = branches(denoise, z, t, labels, null, cfg_scale)
+    for below, above in pairwise(rungs):
+        cond, uncond, _ = branches(denoise, z, below.timestep, labels, null, cfg_scale)
         output = cond if uncond is None else combine(cond, uncond, cfg_scale, cfg_channels)
-        z = following.alpha * level.clean(z, output) + following.sigma * level.noise(z, output)
+        ratio = above.level.alpha / below.level.alpha
+        # Eq. 3 with the factor sqrt(abar_next) of its inverse, Eq. 2, where the paper prints abar_next
+        z = ratio * z + (above.level.sigma - ratio * below.level.sigma) * below.asked.noise(z, output)
         yield z
 
 
-def noised(scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, rungs: int) -> Iterator[Tensor]:
-    """The same rungs by adding noise: alpha z0 + sigma eps, each image's own ``noise`` on every rung (D3HR's Base-DDPM)."""
+def noised(scheduler: Any, latents: Tensor, noise: Tensor, step: int) -> Iterator[Tensor]:
+    """The same rungs by adding each image's own ``noise`` (N, C, H, W), the same on all of them (D3HR Eq. 1, Base-DDPM)."""
+    _, *rungs = ladder(scheduler, step)
     yield latents
-    for level, _ in ladder(scheduler, rungs)[1:]:
-        yield level.alpha * latents + level.sigma * noise
+    for rung in rungs:
+        yield rung.level.alpha * latents + rung.level.sigma * noise

@@ -72,11 +72,15 @@ def sample(
     scheduler: one of ``limbeck.priors.schedulers``, with its timesteps set.
     labels: (N,) the prior's labels.
     generators: of each step's fresh noise; needed by DDPM, ignored by the others.
+    start: the step whose level ``noise`` has, 0 … steps. Those before it are left out, their norms are 0; guidances and generators
+        still count steps on the whole grid.
     """
     stochastic = isinstance(scheduler, DDPMScheduler)
     x, timesteps, grid = noise, scheduler.timesteps, levels(scheduler)
     norms, x0_norms = torch.zeros(2, len(x), len(timesteps))
-    for index, t in list(enumerate(timesteps))[start:]:
+    if start and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start)
+    for index, t in enumerate(timesteps[start:], start):
         level, step = grid[index], Step(index, len(timesteps), grid[index])
         output, uncond, variance = branches(denoise, x, t.item(), labels, null, cfg_scale)
         for guide in guidance:
