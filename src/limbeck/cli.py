@@ -351,6 +351,25 @@ def report(*, spec: SpecOption, prov: ProvOption, folder: Path = typer.Option())
 
 
 @app.command()
+def generate(
+    statistics: list[Path] = typer.Argument(help="a dataset's statistics artifact, every shard of it"),
+    *,
+    ipc: int = typer.Option(help="images per class", min=1),
+    out: Path = typer.Option(help="folder to write: distilled artifacts and images"),
+    seed: int = 0,
+    prior: Path | None = typer.Option(None, help="folder of the stored prior; default: the one beside the statistics"),
+    cfg_scale: float | None = typer.Option(None, min=0, help="of sampling; default: that of the inversion"),
+    channels: int = typer.Option(3, help="1 for grayscale, 3 for RGB"),
+    candidates: int = typer.Option(100_000, min=1, help="groups to choose among, the paper's m"),
+) -> None:
+    """Images of any number per class from class statistics and a prior, without the data (D3HR Sec. 6.7)."""
+    from limbeck.generation import generate as run
+
+    run(statistics, out, ipc, seed, prior, cfg_scale, channels, _threads, candidates=candidates)
+    print(out / "images")
+
+
+@app.command()
 def show(artifact: Path = typer.Argument(help="a .zarr.zip or a JSON result")) -> None:
     """Print an artifact: its arrays with dims and units, its parameters and its provenance."""
     from limbeck.inspection import show_artifact

@@ -414,10 +414,10 @@ class Plan:
 
     def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
         """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
-        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims")
-        out: dict[str, Any] = {name: {} for name in names} | {"embedding": []}
+        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics")
+        out: dict[str, Any] = {name: {} for name in names} | {"embedding": [], "weights": f"{self.root}/priors/{self.run.prior}"}
         seed, shards = self.first_seed(ipc), self.shards(dataset)
-        seen = set()
+        seen: set[Any] = set()
         for name in (row for row in self.rows() if row != FULL):
             method = self.method(name, ipc, dataset)
             out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
@@ -427,6 +427,9 @@ class Plan:
                 out["tangent_dims"][name] = method.tangents["d"]
             if method.tangents_name:
                 out["tangents"][name] = [self.tangents(dataset, method, ipc, seed, shard) for shard in shards]
+            if method.inversion_name and method.inversion_name not in seen:
+                seen.add(method.inversion_name)
+                out["statistics"][name] = [self.inverted(dataset, method, shard) for shard in shards]
             target = method.guidance[0]["target"] if method.guidance else "member"
             if method.discovery is not None and (method.discovery_name, target) not in seen:
                 seen.add((method.discovery_name, target))  # rows that share their prototypes show them once
@@ -438,5 +441,6 @@ class Plan:
         """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""
         found = self.diagnostics(dataset, ipc)
         shown = [path for paths in found["distilled"].values() for path in paths]
-        behind = [*found["embedding"], *(path for paths in found["prototypes"].values() for path in paths)]
+        read = (paths for part in ("prototypes", "statistics") for paths in found[part].values())
+        behind = [*found["embedding"], *(path for paths in read for path in paths)]
         return {"distilled": shown, "behind": behind}

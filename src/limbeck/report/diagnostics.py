@@ -137,6 +137,20 @@ def angle_figure(shares: Mapping[str, np.ndarray], chance: Mapping[str, float]) 
     return _png(draw, 10, 3.4)
 
 
+def normality_figure(rejected: Mapping[str, np.ndarray]) -> bytes:
+    """Share of dimensions that are not Gaussian on every rung of an inversion, clean latents first (D3HR Fig. 1)."""
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        for name, values in rejected.items():
+            axis.plot(np.arange(len(values)), 100 * values, lw=1.2, marker=".", ms=4, label=name)
+        axis.axhline(5, ls=":", lw=0.8, c="0.4")
+        axis.set(xlabel="inversion steps", ylabel="dimensions not Gaussian, %", ylim=(0, None))
+        axis.legend(fontsize=7)
+
+    return _png(draw, 6, 3.4)
+
+
 def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, float]) -> bytes:
     """Accuracy against seconds per image (ManifoldGD Fig. 11)."""
 

@@ -3,13 +3,14 @@
 import base64
 import json
 import statistics
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from limbeck.artifacts import DISTILLED, EMBEDDING, ORIGINS, PROTOTYPES
+from limbeck.artifacts import DISTILLED, EMBEDDING, ORIGINS, PROTOTYPES, STATISTICS
 from limbeck.report.diagnostics import (
     Cloud,
     angle_figure,
@@ -17,10 +18,12 @@ from limbeck.report.diagnostics import (
     cost_figure,
     hull_ratio,
     map_figure,
+    normality_figure,
     origin_figure,
     trajectory_figure,
 )
-from limbeck.stages.common import Spec, class_rows
+from limbeck.report.grid import png_size
+from limbeck.stages.common import Spec, class_rows, read_all
 from limbeck.store import SUFFIX, Artifact
 
 
@@ -33,6 +36,9 @@ class Diagnostics:
     origins: str = ""
     trajectories: str = ""
     angles: str = ""
+    normality: str = ""
+    gaussians: list[tuple[str, ...]] = field(default_factory=list)
+    storage: list[tuple[str, ...]] = field(default_factory=list)
     cost: str = ""
     times: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -43,6 +49,8 @@ def gather(spec: Spec, accuracies: Mapping[str, float]) -> Diagnostics:
     _map(spec, out)
     _origins(spec, out)
     _trajectories(spec, out)
+    _normality(spec, out)
+    _storage(spec, out)
     _cost(spec, out, accuracies)
     return out
 
@@ -114,6 +122,42 @@ def _trajectories(spec: Spec, out: Diagnostics) -> None:
         out.trajectories = _encoded(trajectory_figure(norms, labels))
     if shares:
         out.angles = _encoded(angle_figure(shares, chance))
+
+
+def _normality(spec: Spec, out: Diagnostics) -> None:
+    """How Gaussian the classes are on every rung of each inversion (D3HR Fig. 1 as a number), and its round trip."""
+    curves = {}
+    for name in (row for row in spec["order"] if row in spec["statistics"]):
+        read = ("rejected", "mean_skewness", "mean_kurtosis")
+        *found, trips = read_all(spec["statistics"][name], STATISTICS, *read, "round_trip")
+        found = [np.where(values < 0, np.nan, values) for values in found]  # -1: too few images to test
+        with warnings.catch_warnings():  # no class could be tested
+            warnings.simplefilter("ignore", RuntimeWarning)
+            rejected, skewness, kurtosis = (np.nanmean(values, axis=0) for values in found)
+        curves[name] = rejected
+        ends = (f"{values[0]:.2f} → {values[-1]:.2f}" for values in (rejected, skewness, kurtosis))
+        out.gaussians.append((name, *ends, f"{100 * trips.mean():.1f} %"))
+    if curves:
+        out.normality = _encoded(normality_figure(curves))
+
+
+def _storage(spec: Spec, out: Diagnostics) -> None:
+    """What each representation of a row takes (D3HR Sec. 6.7, Fig. A2), where any row has class statistics."""
+    if not spec["statistics"]:
+        return
+    weights = sum(file.stat().st_size for file in Path(spec["weights"]).rglob("*.safetensors"))
+    for name, paths in _in_order(spec):
+        images, labels, latents, statistics_bytes = 0, 0, 0, 0
+        for path in paths:
+            with Artifact(path, DISTILLED) as found:
+                images += sum(map(png_size, found["images"]))
+                labels += len(found) * len(found.attrs["classes"]) * 2
+                latents += 2 * int(np.prod(found.shape("latents"))) if "latents" in found else 0
+        for path in spec["statistics"].get(name, []):
+            with Artifact(path, STATISTICS) as found:
+                statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
+        sizes = (images, labels, latents, statistics_bytes, weights if latents else 0)
+        out.storage.append((name, *(f"{size / 1000:,.1f}" if size else "–" for size in sizes)))
 
 
 def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None:

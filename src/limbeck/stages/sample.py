@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from limbeck.artifacts import DISTILLED, IMAGES
+from limbeck.artifacts import DISTILLED
 from limbeck.components import DRAWN, GUIDANCE
 from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
@@ -35,7 +35,7 @@ def run(
     """
     options: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
     model = load_prior(spec["family"], prior.parent, **spec["prior"], **options)
-    with Artifact(images, IMAGES) as source:
+    with Artifact(images) as source:
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
