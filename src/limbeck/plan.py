@@ -435,7 +435,9 @@ class Plan:
                 seen.add((method.discovery_name, target))  # rows that share their prototypes show them once
                 out["prototypes"][name] = [self.prototypes(dataset, method, ipc, seed, shard) for shard in shards]
                 out["targets"][name] = target
-        return out if out["embedding"] else {**out, "prototypes": {}}
+        if not (out["embedding"] and out["prototypes"]):  # the map has nothing to show, or nothing to show it in
+            out |= {"embedding": [], "prototypes": {}}
+        return out
 
     def report_inputs(self, dataset: str, ipc: int) -> dict[str, list[str]]:
         """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""

@@ -202,7 +202,8 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
     rows = {}
     for name in plan.rows():
         method = None if name == FULL else plan.method(name, ipc, w["dataset"])
-        options = {} if method is None else {"discovery": method.discovery, "guidance": method.guidance, "sampler": method.sampler}
+        parts = ("discovery", "start", "guidance", "sampler")
+        options = {} if method is None else {part: getattr(method, part) for part in parts}
         rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
     return {
         "dataset": w["dataset"],

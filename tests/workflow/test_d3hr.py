@@ -1,4 +1,4 @@
-"""D3HR through Snakemake: statistics shared by variants and IPCs, the page's normality and storage, images from statistics alone."""
+"""D3HR through Snakemake: statistics shared by variants and IPCs, the page's normality and storage, images from them alone."""
 
 import csv
 import subprocess
