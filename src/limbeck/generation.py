@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.artifacts import STATISTICS
-from limbeck.config import GroupSampling
 from limbeck.errors import LimbeckError
+from limbeck.options import GroupSampling
 from limbeck.priors.files import INDEX
 from limbeck.stages import draw, export, sample
 from limbeck.store import SUFFIX, Artifact

@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from limbeck import components
-from limbeck.config import (
-    TEACHER,
-    VAE,
+from limbeck.config import TEACHER, VAE, Config, Model, Prior
+from limbeck.errors import LimbeckError
+from limbeck.options import (
     AgglomerativeDiscovery,
     AgglomerativeFit,
     AlignmentGuidance,
-    Config,
     DensityDiscovery,
     DensityFit,
     DivisiveDiscovery,
@@ -31,13 +30,10 @@ from limbeck.config import (
     KMeansDiscovery,
     ManifoldGuidance,
     ModeGuidance,
-    Model,
-    Prior,
     RandomDiscovery,
     Sampler,
     TangentOptions,
 )
-from limbeck.errors import LimbeckError
 
 
 @dataclass(frozen=True)

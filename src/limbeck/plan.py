@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from limbeck import protocols, specs
-from limbeck.config import RESERVED, TEACHER, VAE, Config, Dataset
+from limbeck import checks, specs
+from limbeck.config import TEACHER, Config, Dataset
 from limbeck.data.sources import Source, local_folder, open_source
 from limbeck.derived import inherit, most_images
 from limbeck.errors import LimbeckError
@@ -24,7 +24,6 @@ from limbeck.methods import (
     LOW_IPC,
     METHODS,
     Method,
-    check_ipc,
     check_reencoded,
     embedding_name,
     embedding_options,
@@ -34,10 +33,7 @@ from limbeck.methods import (
     resolve,
 )
 from limbeck.metrics.clip_files import clip_files
-from limbeck.priors.files import class_table, match_classes, missing_files, native_size
-from limbeck.priors.prompts import prompts
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
-from limbeck.students.registry import STUDENTS
 
 
 class Plan:
@@ -55,89 +51,12 @@ class Plan:
             raise LimbeckError(f"config: {first_line(error)}") from None
         self.run = self.config.run
         self.root = self.config.results
-        self._check()
-
-    # Checks that need more than one key.
-
-    def _check(self) -> None:
-        for table in ("datasets", "priors", "methods", "teachers", "extractors"):
-            for name in getattr(self.config, table):
-                if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE)):
-                    raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
-        clash = set(self.config.datasets) & set(self.config.priors)
-        if clash:
-            raise LimbeckError(f"priors.{min(clash)}: a dataset has the same name; choose another")
-        run = self.run
-        self.known("run.prior", run.prior, self.config.priors)
-        self.known("run.teacher", run.teacher, self.config.teachers)
-        protocols.get(run.protocol, "run.protocol")
-        for student in run.students:
-            self.known("run.students", student, STUDENTS)
-        for name, teacher in self.config.teachers.items():
-            self.known(f"teachers.{name}.student", teacher.student, STUDENTS)
-            protocols.get(teacher.protocol, f"teachers.{name}.protocol")
-        for name, prior in self.config.priors.items():
-            if prior.train is not None:
-                self.known(f"priors.{name}.train.dataset", prior.train.dataset, self.config.datasets)
-            if prior.refiner is not None:
-                self.known(f"priors.{name}.refiner", prior.refiner, self.config.priors)
-                if self.config.priors[prior.refiner].family != "sdxl_refiner":
-                    raise LimbeckError(f"priors.{name}.refiner: {prior.refiner!r} is no refiner; set its family to sdxl_refiner")
-        for ipc in run.ipc:
-            self.seeds(ipc)
-        for dataset in run.datasets:
-            self.known("run.datasets", dataset, self.config.datasets)
-            self._check_dataset(dataset)
+        checks.check(self)
 
     def known(self, key: str, name: str, table: Mapping[str, Any]) -> None:
+        """Refuse a name that a table does not have."""
         if name not in table:
             raise LimbeckError(f"{key}: unknown name {name!r}; known: {sorted(table)}")
-
-    def _check_dataset(self, dataset: str) -> None:
-        counts = self.counts(dataset)
-        self.source(dataset).counts("test")
-        self.extractor_files(self.dataset(dataset).extractor)
-        for ipc in self.run.ipc:
-            for name in (*self.run.methods, *(r for r in self.run.references if r != FULL)):
-                method = self.method(name, ipc, dataset)
-                check_ipc(method, ipc)
-                if method.discovery is not None and counts.min() < ipc:
-                    short = self.source(dataset).classes[int(counts.argmin())]
-                    most = f"{'at most ' if self.dataset(dataset).of else ''}{counts.min()}"
-                    raise LimbeckError(
-                        f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}"
-                    )
-                self.extractor_files(method.features)
-                if method.needs_prior:
-                    self._check_prior(dataset)
-                if self.reencodes:
-                    check_reencoded(method, self.run.prior)
-
-    def _check_prior(self, dataset: str) -> None:
-        name, prior = self.run.prior, self.config.priors[self.run.prior]
-        views = self.config.datasets[dataset].views
-        for key in ("view", "discovery_view"):
-            view = getattr(prior, key)
-            if view is not None and view not in views:
-                raise LimbeckError(f"priors.{name}.{key}: {view!r} is not a view of dataset {dataset}; its views: {sorted(views)}")
-        for each in filter(None, (name, prior.refiner)):
-            self._check_weights(each)
-        classes, folder = self.source(dataset).classes, self.local_weights(name)
-        if prior.family != "dit":
-            prompts(classes)
-        elif prior.train is not None:
-            match_classes({c: i for i, c in enumerate(self.source(prior.train.dataset).classes)}, classes, name)
-        elif folder is not None:  # a hub name is known when it has been fetched
-            match_classes(class_table(folder), classes, name)
-            if views[prior.view].size != (takes := native_size(folder)):
-                raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not of the {takes} pixels that {folder} takes")
-
-    def _check_weights(self, prior: str) -> None:
-        folder = self.local_weights(prior)
-        missing = missing_files(folder, self.config.priors[prior].family) if folder else []
-        if missing:
-            listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-            raise LimbeckError(f"priors.{prior}.weights: missing in {folder}: {listed}")
 
     # Look-ups.
 

@@ -10,7 +10,6 @@ from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.config import ManifoldGuidance as Options
 from limbeck.diffusion.levels import levels, variance_preserving
 from limbeck.diffusion.sampling import sample
 from limbeck.geometry.patch import local_rows, nearest, neighbour_count, real_patches, synthetic_patches
@@ -18,6 +17,7 @@ from limbeck.geometry.tangent import lift, tangent
 from limbeck.guidance.base import Step, Targets
 from limbeck.guidance.manifold import CachedTangents, OnlineTangents, build, factors, project, pull, tangential
 from limbeck.guidance.mode import ModeGuidance
+from limbeck.options import ManifoldGuidance as Options
 from limbeck.stages.tangents import at_anchors
 
 SHAPE = (4, 4, 4)

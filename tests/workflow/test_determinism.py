@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import DISTILLED, IMAGES, LATENTS
-from limbeck.config import TangentOptions
+from limbeck.options import TangentOptions
 from limbeck.stages import sample, select, tangents
 from limbeck.stages.common import read_all
 from limbeck.store import SUFFIX, Artifact

@@ -1,0 +1,96 @@
+"""What must hold across keys of a config: names, datasets and priors that fit each other, methods that can run on them.
+
+Every failure is one line that names the key, the value and what is allowed.
+"""
+
+from typing import TYPE_CHECKING
+
+from limbeck import protocols
+from limbeck.config import RESERVED, TEACHER, VAE
+from limbeck.errors import LimbeckError
+from limbeck.methods import FULL, check_ipc, check_reencoded
+from limbeck.priors.files import class_table, match_classes, missing_files, native_size
+from limbeck.priors.prompts import prompts
+from limbeck.students.registry import STUDENTS
+
+if TYPE_CHECKING:
+    from limbeck.plan import Plan
+
+
+def check(plan: "Plan") -> None:
+    """Everything, before any job starts."""
+    for table in ("datasets", "priors", "methods", "teachers", "extractors"):
+        for name in getattr(plan.config, table):
+            if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE)):
+                raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
+    clash = set(plan.config.datasets) & set(plan.config.priors)
+    if clash:
+        raise LimbeckError(f"priors.{min(clash)}: a dataset has the same name; choose another")
+    run = plan.run
+    plan.known("run.prior", run.prior, plan.config.priors)
+    plan.known("run.teacher", run.teacher, plan.config.teachers)
+    protocols.get(run.protocol, "run.protocol")
+    for student in run.students:
+        plan.known("run.students", student, STUDENTS)
+    for name, teacher in plan.config.teachers.items():
+        plan.known(f"teachers.{name}.student", teacher.student, STUDENTS)
+        protocols.get(teacher.protocol, f"teachers.{name}.protocol")
+    for name, prior in plan.config.priors.items():
+        if prior.train is not None:
+            plan.known(f"priors.{name}.train.dataset", prior.train.dataset, plan.config.datasets)
+        if prior.refiner is not None:
+            plan.known(f"priors.{name}.refiner", prior.refiner, plan.config.priors)
+            if plan.config.priors[prior.refiner].family != "sdxl_refiner":
+                raise LimbeckError(f"priors.{name}.refiner: {prior.refiner!r} is no refiner; set its family to sdxl_refiner")
+    for ipc in run.ipc:
+        plan.seeds(ipc)
+    for dataset in run.datasets:
+        plan.known("run.datasets", dataset, plan.config.datasets)
+        _dataset(plan, dataset)
+
+
+def _dataset(plan: "Plan", dataset: str) -> None:
+    counts = plan.counts(dataset)
+    plan.source(dataset).counts("test")
+    plan.extractor_files(plan.dataset(dataset).extractor)
+    for ipc in plan.run.ipc:
+        for name in (*plan.run.methods, *(r for r in plan.run.references if r != FULL)):
+            method = plan.method(name, ipc, dataset)
+            check_ipc(method, ipc)
+            if method.discovery is not None and counts.min() < ipc:
+                short = plan.source(dataset).classes[int(counts.argmin())]
+                most = f"{'at most ' if plan.dataset(dataset).of else ''}{counts.min()}"
+                raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
+            plan.extractor_files(method.features)
+            if method.needs_prior:
+                _prior(plan, dataset)
+            if plan.reencodes:
+                check_reencoded(method, plan.run.prior)
+
+
+def _prior(plan: "Plan", dataset: str) -> None:
+    name, prior = plan.run.prior, plan.config.priors[plan.run.prior]
+    views = plan.config.datasets[dataset].views
+    for key in ("view", "discovery_view"):
+        view = getattr(prior, key)
+        if view is not None and view not in views:
+            raise LimbeckError(f"priors.{name}.{key}: {view!r} is not a view of dataset {dataset}; its views: {sorted(views)}")
+    for each in filter(None, (name, prior.refiner)):
+        _weights(plan, each)
+    classes, folder = plan.source(dataset).classes, plan.local_weights(name)
+    if prior.family != "dit":
+        prompts(classes)
+    elif prior.train is not None:
+        match_classes({c: i for i, c in enumerate(plan.source(prior.train.dataset).classes)}, classes, name)
+    elif folder is not None:  # a hub name is known when it has been fetched
+        match_classes(class_table(folder), classes, name)
+        if views[prior.view].size != (takes := native_size(folder)):
+            raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+
+
+def _weights(plan: "Plan", prior: str) -> None:
+    folder = plan.local_weights(prior)
+    missing = missing_files(folder, plan.config.priors[prior].family) if folder else []
+    if missing:
+        listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise LimbeckError(f"priors.{prior}.weights: missing in {folder}: {listed}")
