@@ -191,13 +191,7 @@ def _score(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of a range that starts with a block: lowest losses and their candidates, (blocks, C); the terms' means, squares (3, C)."""
     dims, classes = variance.shape
-    values = np.empty((3, len(candidates), dims))
-    per_block = _per_block(sampling.n, dims)
-    u = np.empty((min(per_block, len(candidates)), sampling.n, dims), np.float32)
-    for row in range(0, len(candidates), per_block):
-        count = min(per_block, len(candidates) - row)
-        _generator(seed, pool, candidates[row] // per_block).standard_normal(out=u[:count], dtype=np.float32)
-        statistics(u[:count], values[:, row : row + count])
+    values = _values(candidates, dims, pool, sampling, seed)
     losses, rows = np.empty((sampling.blocks, classes)), np.empty((sampling.blocks, classes), np.int64)
     total = np.zeros((3, len(candidates), classes))
     for block, part in enumerate(_parts(dims, sampling.blocks)):
@@ -211,6 +205,18 @@ def _score(
     means = total.mean(axis=1)
     total -= means[:, None]
     return losses, rows, means, np.einsum("tkc,tkc->tc", total, total)
+
+
+def _values(candidates: range, dims: int, pool: int, sampling: Sampling, seed: int) -> np.ndarray:
+    """Statistics (3, k, D) of a range of candidates that starts with a block, drawn block by block."""
+    values = np.empty((3, len(candidates), dims))
+    per_block = _per_block(sampling.n, dims)
+    u = np.empty((min(per_block, len(candidates)), sampling.n, dims), np.float32)
+    for row in range(0, len(candidates), per_block):
+        count = min(per_block, len(candidates) - row)
+        _generator(seed, pool, candidates[row] // per_block).standard_normal(out=u[:count], dtype=np.float32)
+        statistics(u[:count], values[:, row : row + count])
+    return values
 
 
 def _candidate(seed: int, pool: int, index: int, n: int, dims: int) -> np.ndarray:
