@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from limbeck.discovery.gaussian import Moments
 from limbeck.seeds import stream
 
 BLOCK = 2**17  # normals per draw: they fit a core's cache, and naming a stream costs 1 % of the draw
@@ -169,34 +168,32 @@ def _best(
     """Winners (C, blocks) and spread (C, 3) over one pool, for variances (D, C) in the pool's order."""
     dims, classes = variance.shape
     per_block = _per_block(sampling.n, dims)
-    step = per_block * max(1, memory // (per_block * 8 * (3 * dims + 20 * classes)))
+    step = per_block * max(1, memory // (per_block * 8 * (3 * dims + 8 * classes)))
     ranges = [range(first, min(first + step, sampling.candidates)) for first in range(0, sampling.candidates, step)]
     indices = np.zeros((sampling.blocks, classes), np.int64)
     lowest = np.full(indices.shape, np.inf)
-    total = Moments.none(3, classes)
+    seen, (mean, squares) = 0, np.zeros((2, 3, classes))
     # one BLAS thread each: they would fight, and sums must not depend on their number
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as executor:
-        for losses, rows, moments in executor.map(lambda r: _score(variance, r, pool, sampling, seed), ranges):
+        scored = executor.map(lambda r: _score(variance, r, pool, sampling, seed), ranges)
+        for part, (losses, rows, part_mean, part_squares) in zip(ranges, scored, strict=True):
             better = losses < lowest  # in the order of candidates, so that the first of equals stays
             lowest[better], indices[better] = losses[better], rows[better]
-            total += moments
-    return indices.T, np.sqrt(total.m2 / total.count).T.astype(np.float32)
+            delta, count = part_mean - mean, len(part)  # Chan et al. 1983
+            squares += part_squares + delta**2 * (seen * count / (seen + count))
+            mean += delta * (count / (seen + count))
+            seen += count
+    return indices.T, np.sqrt(squares / seen).T.astype(np.float32)
 
 
 def _score(
     variance: np.ndarray, candidates: range, pool: int, sampling: Sampling, seed: int
-) -> tuple[np.ndarray, np.ndarray, Moments]:
-    """Of a range that starts with a block: lowest losses and their candidates, (blocks, C) each; moments (3, C) of the terms."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of a range that starts with a block: lowest losses and their candidates, (blocks, C); the terms' means, squares (3, C)."""
     dims, classes = variance.shape
-    values = np.empty((3, len(candidates), dims))
-    per_block = _per_block(sampling.n, dims)
-    u = np.empty((min(per_block, len(candidates)), sampling.n, dims), np.float32)
-    for row in range(0, len(candidates), per_block):
-        count = min(per_block, len(candidates) - row)
-        _generator(seed, pool, candidates[row] // per_block).standard_normal(out=u[:count], dtype=np.float32)
-        statistics(u[:count], values[:, row : row + count])
+    values = _values(candidates, dims, pool, sampling, seed)
     losses, rows = np.empty((sampling.blocks, classes)), np.empty((sampling.blocks, classes), np.int64)
-    total = np.zeros((len(candidates), 3, classes))
+    total = np.zeros((3, len(candidates), classes))
     for block, part in enumerate(_parts(dims, sampling.blocks)):
         mean, sd = values[:2, :, part] @ variance[part]
         skew = values[2, :, part].sum(axis=1)[:, None]
@@ -204,8 +201,22 @@ def _score(
         best = loss.argmin(axis=0)
         losses[block], rows[block] = loss[best, np.arange(classes)], best + candidates.start
         for term, part_of in enumerate((mean, sd, skew)):
-            total[:, term] += part_of
-    return losses, rows, Moments.of(total)
+            total[term] += part_of
+    means = total.mean(axis=1)
+    total -= means[:, None]
+    return losses, rows, means, np.einsum("tkc,tkc->tc", total, total)
+
+
+def _values(candidates: range, dims: int, pool: int, sampling: Sampling, seed: int) -> np.ndarray:
+    """Statistics (3, k, D) of a range of candidates that starts with a block, drawn block by block."""
+    values = np.empty((3, len(candidates), dims))
+    per_block = _per_block(sampling.n, dims)
+    u = np.empty((min(per_block, len(candidates)), sampling.n, dims), np.float32)
+    for row in range(0, len(candidates), per_block):
+        count = min(per_block, len(candidates) - row)
+        _generator(seed, pool, candidates[row] // per_block).standard_normal(out=u[:count], dtype=np.float32)
+        statistics(u[:count], values[:, row : row + count])
+    return values
 
 
 def _candidate(seed: int, pool: int, index: int, n: int, dims: int) -> np.ndarray:
