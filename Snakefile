@@ -9,7 +9,6 @@ from snakemake.utils import min_version
 
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.specs import EXTRACTOR
 from limbeck.priors.files import FILES, INDEX, MANIFEST, RECORD, all_files
 
 min_version("9.27")
@@ -53,7 +52,7 @@ wildcard_constraints:
     ipc=r"\d+|all",
     seed=r"\d+",
     teacher="[A-Za-z0-9._-]+",
-    extractor=EXTRACTOR,
+    extractor="|".join(map(re.escape, PLAN.config.extractor_names)),
     protocol="[A-Za-z0-9._-]+",
     student="[A-Za-z0-9._-]+",
 

@@ -12,6 +12,17 @@ def points(w):
     return f"{R}/{w.dataset}/{w.view}/{w.vae}/latents/{w.shard}.zarr.zip"
 
 
+def parent_images(w):
+    """All training images of the dataset that a pseudo-labelled one is made of."""
+    return PLAN.images(PLAN.dataset(w.dataset).of, "train", w.view)
+
+
+def parent_features(w):
+    """Their features, where any image is labelled by them."""
+    spec = PLAN.dataset(w.dataset)
+    return PLAN.features(spec.of, "train", spec.extractor) if spec.extractor else []
+
+
 def prior_images(w):
     """Training images of a prior that is trained here."""
     prior = PLAN.config.priors[w.prior]
@@ -52,6 +63,10 @@ def fit_points(w):
         PLAN.embedding_path(w)
         or f"{R}/{w.dataset}/{w.view}/{w.vae}/latents/{w.shard}.zarr.zip"
     )
+
+
+def embedding_points(w):
+    return PLAN.embedding_points(w)
 
 
 def discovery_embedding(w):
@@ -99,9 +114,7 @@ def sample_statistics(w):
 
 
 def sample_starts(w):
-    return (
-        PLAN.starts(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
-    )
+    return PLAN.starts(w.dataset, method_of(w), int(w.ipc), int(w.seed), w.shard) or []
 
 
 def start_statistics(w):
@@ -129,7 +142,16 @@ def images(split):
 
 
 def teacher_file(name):
-    return lambda w: f"{R}/{w.dataset}/teachers/{PLAN.run.teacher}/{name}"
+    """A file of the run's teacher, where that is the extractor."""
+    return lambda w: (
+        f"{R}/{w.dataset}/teachers/{PLAN.run.teacher}/{name}"
+        if w.extractor == "teacher"
+        else []
+    )
+
+
+def extractor_files(w):
+    return PLAN.extractor_files(w.extractor)
 
 
 def real_features(split):

@@ -6,6 +6,8 @@ rule ingest:
         f"{R}/logs/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of_another(False),
     # bad images must be found before anything long has started
     priority: 100
     conda:
@@ -15,6 +17,29 @@ rule ingest:
         spec=spec("ingest"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov}"
+
+
+rule label:
+    input:
+        parents=parent_images,
+        features=parent_features,
+    output:
+        images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.prov.json",
+    log:
+        f"{R}/logs/label/{{dataset}}.{{view}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/label/{{dataset}}.{{view}}.{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of_another(True),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("label"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} label --spec {params.spec:q} --parents '{input.parents}'"
+        " --features '{input.features}' --images {output.images} --prov {output.prov}"
 
 
 rule encode:

@@ -3,7 +3,7 @@ SPACE = f"{R}/{{dataset}}/{{view}}/{{vae}}"
 
 rule reduce:
     input:
-        latents=f"{SPACE}/latents/{{shard}}.zarr.zip",
+        points=embedding_points,
     output:
         embedding=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.zarr.zip",
         prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
@@ -17,7 +17,7 @@ rule reduce:
     params:
         spec=spec("reduce"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} reduce --spec {params.spec:q} --latents {input.latents}"
+        "exec python -m limbeck --threads {threads} --log {log} reduce --spec {params.spec:q} --points {input.points}"
         " --embedding {output.embedding} --prov {output.prov}"
 
 

@@ -24,7 +24,8 @@ rule teacher:
 rule features:
     input:
         images=real_images,
-        weights=teacher_file("model.safetensors"),
+        weights=extractor_files,
+        teacher=teacher_file("model.safetensors"),
         record=teacher_file("teacher.json"),
     output:
         features=f"{R}/{{dataset}}/features/{{extractor}}/{{split}}-{{shard}}.zarr.zip",
@@ -38,15 +39,17 @@ rule features:
     threads: 1
     params:
         spec=spec("features"),
+        extractor=given("teacher", "record"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} features --spec {params.spec:q} --images {input.images} --weights {input.weights}"
-        " --record {input.record} --features {output.features} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} features --spec {params.spec:q} --images {input.images} {params.extractor}"
+        " --features {output.features} --prov {output.prov}"
 
 
 rule embed:
     input:
         images=f"{CELL}/distilled-{{shard}}.zarr.zip",
-        weights=teacher_file("model.safetensors"),
+        weights=extractor_files,
+        teacher=teacher_file("model.safetensors"),
         record=teacher_file("teacher.json"),
     output:
         features=f"{CELL}/features/{{extractor}}-{{shard}}.zarr.zip",
@@ -60,9 +63,10 @@ rule embed:
     threads: 1
     params:
         spec=spec("embed"),
+        extractor=given("teacher", "record"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} embed --spec {params.spec:q} --images {input.images} --weights {input.weights}"
-        " --record {input.record} --features {output.features} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} embed --spec {params.spec:q} --images {input.images} {params.extractor}"
+        " --features {output.features} --prov {output.prov}"
 
 
 rule measure:

@@ -39,6 +39,30 @@ def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def save_clip(folder: Path, seed: int) -> None:
+    """A random CLIP of a few thousand parameters with its image processor, in transformers' layout."""
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    towers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 24}
+    text = {**towers, "vocab_size": 9, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    vision = {**towers, "image_size": 32, "patch_size": 8, "initializer_factor": 20.0}  # a random one hardly sees its image
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP's folder; not to be changed."""
+    folder = tmp_path_factory.mktemp("clip") / "tiny-clip"
+    save_clip(folder, 3)
+    return folder
+
+
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
     """Two classes, RGB images of mixed sizes, train and test."""

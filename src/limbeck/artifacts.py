@@ -42,6 +42,24 @@ IMAGES = Schema(
         "source_ids": ArraySpec(
             ("image", "byte"), "uint8", "UTF-8 bytes", "where each image came from, padded with zero bytes", (0, 255), compress=True
         ),
+        "pseudo": ArraySpec(
+            ("image",),
+            "uint8",
+            "boolean",
+            "1: labelled by the nearest class centre, 0: by its source",
+            (0, 1),
+            compress=True,
+            optional=True,
+        ),
+        "true_labels": ArraySpec(
+            ("image",),
+            "int32",
+            "class index",
+            "what the source says, known since missing labels are simulated",
+            (0, 2**31 - 1),
+            compress=True,
+            optional=True,
+        ),
     },
 )
 LATENTS = Schema(
@@ -76,7 +94,7 @@ TREE = Schema(
 EMBEDDING = Schema(
     "embedding",
     1,
-    "Training latents in few dimensions, class by class.",
+    "Training latents, or features of an extractor, in few dimensions, class by class.",
     {
         "coordinates": ArraySpec(("image", "component"), "float32", "embedding", "of every image", (-1e6, 1e6)),
         "labels": _LABELS,
@@ -84,7 +102,7 @@ EMBEDDING = Schema(
             ("class", "component", "feature"), "float32", "1", "orthonormal axes of a linear embedding", (-1, 1), optional=True
         ),
         "centres": ArraySpec(
-            ("class", "feature"), "float32", "scaled latent", "what a linear embedding subtracts", (-1e4, 1e4), optional=True
+            ("class", "feature"), "float32", "of what is embedded", "what a linear embedding subtracts", (-1e4, 1e4), optional=True
         ),
     },
 )
@@ -159,7 +177,7 @@ TARGETS = Schema(
 CLUSTERS = Schema(
     "clusters",
     1,
-    "Density clusters of every class in an embedding of its latents: the IPC-free fit of the density discovery.",
+    "Density clusters of every class in an embedding: the IPC-free fit of the density discovery.",
     {
         "clusters": ArraySpec(
             ("image",), "int32", "cluster", "counted from 0 within the class; -1 for an outlier", (-1, 2**31 - 1)
@@ -213,10 +231,10 @@ _PER_RUNG = ("class", "rung")
 STATISTICS = Schema(
     "statistics",
     1,
-    "Every class as one Gaussian per dimension: moments of its training latents inverted to step i of the sampling grid. A distilled "
-    "representation of its own, from which any number of images is drawn (D3HR Secs. 4.3, 6.7). Rung 0 of the grid holds the clean "
-    "latents, the last one step i. Moments are added up in float64 and stored as float32, as what is drawn from them is float32 "
-    "and its rounding, 6e-8, far below their standard error.",
+    "Every class as one Gaussian per dimension: moments of its training latents inverted to step i of the sampling grid. "
+    "A distilled representation of its own, from which any number of images is drawn (D3HR Secs. 4.3, 6.7). Rung 0 of the grid holds "
+    "the clean latents, the last one step i. Moments are added up in float64 and stored as float32, as what is drawn from them is "
+    "float32 and its rounding, 6e-8, far below their standard error.",
     {
         "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
         "counts": ArraySpec(("class",), "int64", "images", "training latents behind the moments", (1, 2**62)),
@@ -248,8 +266,8 @@ STATISTICS = Schema(
 STARTS = Schema(
     "starts",
     1,
-    "Where sampling starts: per class the group of latents chosen among random ones, as the candidates' indices. The latents are drawn "
-    "again from them and the class's statistics.",
+    "Where sampling starts: per class the group of latents chosen among random ones, as the candidates' indices. "
+    "The latents are drawn again from them and the class's statistics.",
     {
         "indices": ArraySpec(("class", "block"), "int64", "candidate", "winner of every block of dimensions", (0, 2**62)),
         "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
@@ -309,10 +327,22 @@ FEATURES = Schema(
     1,
     "Features of images under an extractor, in the images' order.",
     {
-        "features": ArraySpec(("image", "feature"), "float32", "extractor's own", "penultimate activations", (-1e6, 1e6)),
+        "features": ArraySpec(
+            ("image", "feature"),
+            "float32",
+            "extractor's own",
+            "a classifier's penultimate activations, CLIP's embeddings",
+            (-1e6, 1e6),
+        ),
         "labels": _LABELS,
         "correct": ArraySpec(
-            ("image",), "uint8", "boolean", "whether the extractor's classifier gives the image its label", (0, 1), compress=True
+            ("image",),
+            "uint8",
+            "boolean",
+            "whether the extractor's classifier gives the image its label",
+            (0, 1),
+            compress=True,
+            optional=True,
         ),
     },
 )

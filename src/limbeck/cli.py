@@ -83,6 +83,15 @@ def ingest(*, spec: SpecOption, prov: ProvOption, images: Path = typer.Option())
 
 
 @app.command()
+def label(*, spec: SpecOption, prov: ProvOption, parents: Paths, features: Paths = "", images: Path = typer.Option()) -> None:
+    """Label a dataset's training images from the few whose labels are taken as known."""
+    from limbeck.stages.label import run
+
+    with _stage(spec, prov, {"parents": _paths(parents), "features": _paths(features)}) as s:
+        run(s, _paths(parents), _paths(features), images)
+
+
+@app.command()
 def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), images: Paths = "") -> None:
     """Store a prior in diffusers' layout: copied, or trained on ``--images``."""
     from limbeck.stages.prior import run
@@ -125,12 +134,12 @@ def reencode(
 
 
 @app.command()
-def reduce(*, spec: SpecOption, prov: ProvOption, latents: Path = typer.Option(), embedding: Path = typer.Option()) -> None:
-    """Training latents in few dimensions."""
+def reduce(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(), embedding: Path = typer.Option()) -> None:
+    """Training latents or features in few dimensions."""
     from limbeck.stages.reduce import run
 
-    with _stage(spec, prov, {"latents": latents}) as s:
-        run(s, latents, embedding)
+    with _stage(spec, prov, {"points": points}) as s:
+        run(s, points, embedding)
 
 
 @app.command()
@@ -196,9 +205,7 @@ def invert(
 
 
 @app.command()
-def draw(
-    *, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()
-) -> None:
+def draw(*, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()) -> None:
     """Starting latents of every class, by group sampling."""
     from limbeck.stages.draw import run
 
@@ -280,15 +287,15 @@ def features(
     spec: SpecOption,
     prov: ProvOption,
     images: Path = typer.Option(),
-    weights: Path = typer.Option(),
-    record: Path = typer.Option(),
+    teacher: Path | None = typer.Option(None, help="weights of the extractor 'teacher'"),
+    record: Path | None = typer.Option(None, help="its teacher.json"),
     features: Path = typer.Option(),
 ) -> None:
     """Features of real images."""
     from limbeck.stages.features import run
 
-    with _stage(spec, prov, {"images": images, "weights": weights}) as s:
-        run(s, images, weights, record, features)
+    with _stage(spec, prov, {"images": images, "teacher": teacher}) as s:
+        run(s, images, features, teacher=teacher, record=record)
 
 
 @app.command()
@@ -297,15 +304,15 @@ def embed(
     spec: SpecOption,
     prov: ProvOption,
     images: Path = typer.Option(),
-    weights: Path = typer.Option(),
-    record: Path = typer.Option(),
+    teacher: Path | None = typer.Option(None, help="weights of the extractor 'teacher'"),
+    record: Path | None = typer.Option(None, help="its teacher.json"),
     features: Path = typer.Option(),
 ) -> None:
     """Features of a distilled set."""
     from limbeck.stages.embed import run
 
-    with _stage(spec, prov, {"images": images, "weights": weights}) as s:
-        run(s, images, weights, record, features)
+    with _stage(spec, prov, {"images": images, "teacher": teacher}) as s:
+        run(s, images, features, teacher=teacher, record=record)
 
 
 @app.command()

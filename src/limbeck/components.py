@@ -24,6 +24,12 @@ GUIDANCE = {
     "manifold": "limbeck.guidance.manifold",
     "alignment": "limbeck.guidance.alignment",
 }
+# load(spec, teacher, record) -> an extractor: size (of the images it takes; None: any), dim, classifies, files
+# (name -> path), batches(images) -> (features, predicted classes or None) a batch at a time
+EXTRACTORS = {
+    "teacher": "limbeck.metrics.teacher",
+    "clip": "limbeck.metrics.clip",
+}
 # loaded by the sample stage for methods that have tangents
 PLANES = "limbeck.stages.planes"
 # and for those that start from class statistics

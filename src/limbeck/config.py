@@ -9,7 +9,23 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
-RESERVED = {"priors", "papers", "images", "teachers", "features", "tangents", "targets", "inverted", "starts", "none", "ipcall", ".", ".."}
+TEACHER = "teacher"  # the extractor that is built in: the run's teacher
+VAE = "vae"  # the feature space of the prior's own latents
+RESERVED = {
+    "priors",
+    "papers",
+    "images",
+    "teachers",
+    "features",
+    "tangents",
+    "targets",
+    "inverted",
+    "starts",
+    "none",
+    "ipcall",
+    ".",
+    "..",
+}
 
 
 class Model(BaseModel):
@@ -28,15 +44,44 @@ class View(Model):
     )
 
 
-class Dataset(Model):
-    """Where a labelled image set comes from."""
+# What a dataset of source 'pseudo' has of its own, and what it takes from the dataset it is made of.
+PSEUDO = ("of", "labelled", "extractor", "threshold", "label_seed")
+INHERITED = ("classes", "channels", "views", "shards")
 
-    source: Literal["npz", "idx", "folder"]
-    path: str = Field(description="file (npz) or folder (idx, folder); 'package:NAME' is a file inside the package")
+
+class Dataset(Model):
+    """Where a labelled image set comes from: files, or (pseudo) another dataset of which few labels are taken as known."""
+
+    source: Literal["npz", "idx", "folder", "pseudo"]
+    path: str = Field("", description="file (npz) or folder (idx, folder); 'package:NAME' is a file inside the package")
     classes: tuple[str, ...] | None = Field(None, description="class names in canonical order; default: the source's own order")
     channels: Literal[1, 3] = Field(3, description="1 for grayscale, 3 for RGB")
     views: dict[Name, View] = Field({"v32": View()}, min_length=1, description="the first is the one students are trained on")
     shards: int = Field(1, ge=1, description="files per artifact; a shard is a set of whole classes")
+    of: Name | None = Field(
+        None, description="pseudo: the dataset it is made of; classes, channels, views, shards, tests are that one's"
+    )
+    labelled: float = Field(0.1, gt=0, le=1, description="pseudo: share of each class whose labels are known, at least one image")
+    extractor: Name | None = Field(None, description="pseudo: in whose features the class centres are; 'teacher' saw every label")
+    threshold: float | None = Field(
+        0.85, ge=-1, le=1, description="pseudo: least cosine to a class centre that gives a label; null: the labelled images alone"
+    )
+    label_seed: int = Field(0, description="pseudo: which labels are known")
+
+    @model_validator(mode="after")
+    def _keys_of_its_source(self) -> "Dataset":
+        given, pseudo = self.model_fields_set, self.source == "pseudo"
+        if not pseudo and not self.path:
+            raise ValueError(f"source {self.source} needs 'path'")
+        if pseudo and self.of is None:
+            raise ValueError("source pseudo needs 'of', the dataset it is made of")
+        if pseudo and self.threshold is not None and self.extractor is None:
+            raise ValueError("source pseudo needs 'extractor' (or threshold: null, the labelled images alone)")
+        for key in sorted(given & {*(("path", *INHERITED) if pseudo else PSEUDO)}):
+            raise ValueError(
+                f"source {self.source} has no '{key}'" + (", it takes that of 'of'" if pseudo and key != "path" else "")
+            )
+        return self
 
     @property
     def view(self) -> str:
@@ -138,9 +183,20 @@ class RandomDiscovery(Model):
     """Real images drawn without replacement."""
 
 
-class KMeansDiscovery(Model):
-    """k-means with K = IPC in the VAE's latent space."""
+class Embedding(Model):
+    """The space that a discovery clusters in: IPC-free and cluster-free, so cached by itself."""
 
+    features: Name = Field(VAE, description="what is embedded: 'vae', the prior's latents, or the features of an extractor")
+    reducer: Literal["umap", "pca", "none"] = "umap"
+    components: int = Field(50, ge=1)
+    n_neighbors: int | None = Field(None, ge=2, description="of UMAP; null: 85 up to IPC 20, 40 above")
+    min_dist: float = Field(0.0, ge=0, le=1, description="of UMAP")
+
+
+class KMeansDiscovery(Embedding):
+    """k-means with K = IPC: in the VAE's latents as they are (features vae, reducer none), or in a standardised embedding."""
+
+    reducer: Literal["umap", "pca", "none"] = "none"
     n_init: int = Field(3, ge=1, description="restarts; the one with the lowest inertia is kept")
     max_iter: int = Field(300, ge=1)
 
@@ -188,17 +244,8 @@ class AgglomerativeDiscovery(AgglomerativeFit, TreeSelection):
     )
 
 
-class DensityEmbedding(Model):
-    """The space that CoDA clusters in: IPC-free and cluster-free, so cached by itself."""
-
-    reducer: Literal["umap", "pca", "none"] = "umap"
-    components: int = Field(50, ge=1)
-    n_neighbors: int | None = Field(None, ge=2, description="of UMAP; null: 85 up to IPC 20, 40 above")
-    min_dist: float = Field(0.0, ge=0, le=1, description="of UMAP")
-
-
-class DensityFit(DensityEmbedding):
-    """Its density clusters by HDBSCAN: IPC-free."""
+class DensityFit(Embedding):
+    """Density clusters by HDBSCAN: IPC-free."""
 
     min_cluster_size: int | None = Field(None, ge=2, description="of HDBSCAN; null: 55 up to IPC 20, 15 above")
     min_samples: int = Field(3, ge=1, description="of HDBSCAN")
@@ -313,7 +360,8 @@ class GroupSampling(Model):
     l_skew: float = Field(0.5, ge=0, description="weight of the skewness'; up to IPC 2 it is undefined and left out")
     variance_scale: float = Field(1.0, gt=0, description="of the class's variance, in draws and targets (Table A5)")
     pool: Literal["shared", "independent"] = Field(
-        "shared", description="one pool for all classes, seen by each through its own signed permutation of the dimensions, or one each"
+        "shared",
+        description="one pool for all classes, each seeing it through its own signed permutation of dimensions, or one each",
     )
     blocks: int = Field(1, ge=1, description="parts of the dimensions that each take a best candidate of their own; 1: the paper")
     search: Literal["best", "exact"] = Field("best", description="exact: one group, made to have the class's mean and deviation")
@@ -343,6 +391,15 @@ class Teacher(Model):
     student: Name = "convnet3-w32"
     protocol: Name = "tiny-teacher"
     seed: int = 0
+
+
+class Extractor(Model):
+    """A feature extractor that discovery and pseudo-labels may name; 'teacher' is built in."""
+
+    kind: Literal["clip"] = "clip"
+    weights: str = Field(
+        description="local folder or hub name in transformers' layout: config.json, image processor, safetensors of a CLIP"
+    )
 
 
 class Run(Model):
@@ -391,3 +448,9 @@ class Config(Model):
         "coda": {"base": "coda"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
+    extractors: dict[Name, Extractor] = {}
+
+    @property
+    def extractor_names(self) -> tuple[str, ...]:
+        """Every extractor that a key may name."""
+        return (TEACHER, *self.extractors)

@@ -14,15 +14,17 @@ from pydantic import ValidationError
 
 from limbeck import components
 from limbeck.config import (
+    TEACHER,
+    VAE,
     AgglomerativeDiscovery,
     AgglomerativeFit,
     AlignmentGuidance,
     Config,
     DensityDiscovery,
-    DensityEmbedding,
     DensityFit,
     DivisiveDiscovery,
     DivisiveFit,
+    Embedding,
     GaussianStart,
     GroupSampling,
     Inversion,
@@ -43,22 +45,24 @@ class Discovery:
     """Options of a discovery; its kernel is named in ``limbeck.components``.
 
     fit: those of its options that an IPC-free, cached fit depends on, where it has one. embedding: those of them that the
-    embedding depends on that it is fitted in, where that is not the latents themselves.
+    embedding depends on that it works in, where it may have one. raw: latents that are neither reduced nor replaced by other
+    features are taken as they are, not standardised into an embedding.
     """
 
     options: type[Model]
     needs_latents: bool = False
     fit: type[Model] | None = None
     embedding: type[Model] | None = None
+    raw: bool = False
 
 
 DISCOVERY: dict[str, Discovery] = {
     "random": Discovery(RandomDiscovery),
     "subset": Discovery(RandomDiscovery),
-    "kmeans": Discovery(KMeansDiscovery, needs_latents=True),
+    "kmeans": Discovery(KMeansDiscovery, needs_latents=True, embedding=Embedding, raw=True),
     "divisive": Discovery(DivisiveDiscovery, needs_latents=True, fit=DivisiveFit),
     "agglomerative": Discovery(AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
-    "density": Discovery(DensityDiscovery, needs_latents=True, fit=DensityFit, embedding=DensityEmbedding),
+    "density": Discovery(DensityDiscovery, needs_latents=True, fit=DensityFit, embedding=Embedding),
 }
 # where sampling starts: pure noise, or a draw from class statistics
 START: dict[str, type[Model] | None] = {"noise": None, "gaussian": GaussianStart}
@@ -132,6 +136,11 @@ class Method:
         return fit_options(self.discovery) if self.discovery else None
 
     @property
+    def features(self) -> str | None:
+        """The extractor whose features its discovery works in; None where that is the prior's latents, or neither."""
+        return self.discovery.get("features") if self.discovery else None
+
+    @property
     def tangents(self) -> dict[str, Any] | None:
         """Everything its tangent spaces depend on besides prototypes, seed and prior; None where it needs none."""
         for guidance in self.guidance:
@@ -189,9 +198,10 @@ def fit_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def embedding_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The resolved options of the embedding that a discovery is fitted in; None where that is the latents themselves."""
+    """The resolved options of the embedding that a discovery works in; None where that is the latents themselves."""
     model = DISCOVERY[discovery["kind"]].embedding
-    return None if model is None else {**{k: v for k, v in discovery.items() if k in model.model_fields}, "standardize": True}
+    chosen = {k: v for k, v in discovery.items() if model is not None and k in model.model_fields}
+    return {**chosen, "standardize": True} if chosen else None
 
 
 def embedding_name(embedding: Mapping[str, Any]) -> str:
@@ -238,7 +248,8 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
-    composition = {"start": "noise", "guidance": [], "options": {}, **METHODS[base]} | {key: spec.pop(key) for key in COMPOSITION if key in spec}
+    own = {key: spec.pop(key) for key in COMPOSITION if key in spec}
+    composition = {"start": "noise", "guidance": [], "options": {}, **METHODS[base], **own}
 
     parts: list[tuple[str, str, type[Model]]] = []
     discovery = composition["discovery"]
@@ -263,6 +274,10 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
     _fill(built, ipc, config.priors[prior])
     _check_solver(where, built, config.priors[prior], prior)
+    for options in built["discovery"]:
+        if options.get("features", TEACHER) not in config.extractor_names:
+            known = [VAE, *config.extractor_names]
+            raise LimbeckError(f"{where}.features: unknown extractor {options['features']!r}; known: {known}")
     for guidance in built["guidance"]:
         steps = built["sampler"][0]["steps"]
         if guidance.get("t_stop", 0) > steps:
@@ -360,6 +375,11 @@ def _fill(built: dict[str, list[dict[str, Any]]], ipc: int, prior: Prior) -> Non
                 options[key] = round(options[key] * built["sampler"][0]["steps"] / 50)
         for key in UNREAD.get(options.get("reducer", ""), ()):
             options.pop(key)
+        if options.get("features") == VAE:
+            options.pop("features")
+    for options in built["discovery"]:
+        if DISCOVERY[options["kind"]].raw and "features" not in options and options["reducer"] == "none":
+            options.pop("reducer")
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from limbeck import protocols, specs
-from limbeck.config import RESERVED, Config, Dataset
-from limbeck.data.sources import Source, open_source, package_path
+from limbeck.config import RESERVED, TEACHER, VAE, Config, Dataset
+from limbeck.data.sources import Source, local_folder, open_source
+from limbeck.derived import inherit, most_images
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
     FULL,
@@ -31,6 +33,7 @@ from limbeck.methods import (
     fit_options,
     resolve,
 )
+from limbeck.metrics.clip_files import clip_files
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
@@ -47,7 +50,7 @@ class Plan:
 
     def __init__(self, config: Mapping[str, Any]):
         try:
-            self.config = Config.model_validate(dict(config))
+            self.config = inherit(Config.model_validate(dict(config)))
         except ValidationError as error:
             raise LimbeckError(f"config: {first_line(error)}") from None
         self.run = self.config.run
@@ -57,9 +60,9 @@ class Plan:
     # Checks that need more than one key.
 
     def _check(self) -> None:
-        for table in ("datasets", "priors", "methods", "teachers"):
+        for table in ("datasets", "priors", "methods", "teachers", "extractors"):
             for name in getattr(self.config, table):
-                if name in RESERVED or name.startswith("ipc"):
+                if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE)):
                     raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
         clash = set(self.config.datasets) & set(self.config.priors)
         if clash:
@@ -91,17 +94,20 @@ class Plan:
             raise LimbeckError(f"{key}: unknown name {name!r}; known: {sorted(table)}")
 
     def _check_dataset(self, dataset: str) -> None:
-        counts = self.source(dataset).counts("train")
+        counts = self.counts(dataset)
         self.source(dataset).counts("test")
+        self.extractor_files(self.dataset(dataset).extractor)
         for ipc in self.run.ipc:
             for name in (*self.run.methods, *(r for r in self.run.references if r != FULL)):
                 method = self.method(name, ipc, dataset)
                 check_ipc(method, ipc)
                 if method.discovery is not None and counts.min() < ipc:
                     short = self.source(dataset).classes[int(counts.argmin())]
+                    most = f"{'at most ' if self.dataset(dataset).of else ''}{counts.min()}"
                     raise LimbeckError(
-                        f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {counts.min()}"
+                        f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}"
                     )
+                self.extractor_files(method.features)
                 if method.needs_prior:
                     self._check_prior(dataset)
                 if self.reencodes:
@@ -144,10 +150,7 @@ class Plan:
     def local_weights(self, prior: str) -> Path | None:
         """The folder that a prior is copied from; None for one that is trained or has a hub name."""
         weights = self.config.priors[prior].weights
-        if weights is None:
-            return None
-        local = weights.startswith(("/", ".", "~", "package:")) or Path(weights).exists()
-        return package_path(weights) if local else None
+        return local_folder(weights) if weights else None
 
     def priors_of(self, family: str) -> str:
         """A wildcard constraint: the priors of a family."""
@@ -156,9 +159,28 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:
-        """The opened source of a dataset."""
-        self.known("datasets", dataset, self.config.datasets)
-        return open_source(dataset, self.config.datasets[dataset])
+        """The opened source of a dataset, or of the one it is made of."""
+        spec = self.dataset(dataset)
+        return self.source(spec.of) if spec.of else open_source(dataset, spec)
+
+    def counts(self, dataset: str) -> np.ndarray:
+        """(C,) training images per class, or at most, where pseudo-labels decide."""
+        counts, spec = self.source(dataset).counts("train"), self.dataset(dataset)
+        return most_images(counts, spec) if spec.of else counts
+
+    def per_class(self, dataset: str) -> int:
+        """Training images of the largest class, as protocols set their steps by it."""
+        # ASSUME: pseudo-labels make no class much larger than the parent's largest, whatever the bound
+        return int(min(self.counts(dataset).max(), self.source(dataset).counts("train").max()))
+
+    def extractor_files(self, extractor: str | None) -> list[str]:
+        """Files of an extractor that is loaded from a local folder: changed weights are noticed. Missing ones are an error."""
+        if extractor in (None, TEACHER):
+            return []
+        weights = self.config.extractors[extractor].weights
+        folder = local_folder(weights)
+        key = f"extractors.{extractor}.weights"
+        return [] if folder is None else [f"{folder}/{name}" for name in clip_files(folder, key)]
 
     @functools.cache  # noqa: B019
     def method(self, name: str, ipc: int, dataset: str) -> Method:
@@ -256,12 +278,15 @@ class Plan:
 
     def images(self, dataset: str, split: str, view: str | None = None) -> list[str]:
         """All shards of a split."""
-        view = view or self.dataset(dataset).view
+        spec = self.dataset(dataset)
+        view = view or spec.view
+        if spec.of and split == "test":
+            dataset = spec.of
         return [f"{self.root}/{dataset}/{view}/images/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
-    def features(self, dataset: str, split: str) -> list[str]:
+    def features(self, dataset: str, split: str, extractor: str = EXTRACTOR) -> list[str]:
         """All shards of the real features of a split."""
-        return [f"{self.root}/{dataset}/features/{EXTRACTOR}/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
+        return [f"{self.root}/{dataset}/features/{extractor}/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
     def cell(self, dataset: str, method: str, ipc: int, seed: int) -> str:
         """The folder of one method at one IPC and seed. ``full`` depends on neither."""
@@ -297,6 +322,13 @@ class Plan:
             options = self.discovery_options(w["discovery"], int(w["ipc"]), w["dataset"])
         found = embedding_options(options)
         return None if found is None else f"{self._space(w)}/embeddings/{embedding_name(found)}/{w['shard']}.zarr.zip"
+
+    def embedding_points(self, w: Wildcards) -> str:
+        """What an embedding is made from: the training images' features under an extractor, or their latents."""
+        extractor = self.embedding_of(w["embedding"], w["dataset"]).get("features")
+        if extractor is None:
+            return f"{self._space(w)}/latents/{w['shard']}.zarr.zip"
+        return self.features(w["dataset"], "train", extractor)[int(w["shard"])]
 
     def _space(self, w: Wildcards) -> str:
         return f"{self.root}/{w['dataset']}/{w['view']}/{w['vae']}"
@@ -357,6 +389,11 @@ class Plan:
             return self.features(dataset, "train")
         cell = self.cell(dataset, method, ipc, seed)
         return [f"{cell}/features/{EXTRACTOR}-{shard}.zarr.zip" for shard in self.shards(dataset)]
+
+    def made_of_another(self, pseudo: bool) -> str:
+        """A wildcard constraint: the datasets whose labels are partly pseudo-labels, or the others."""
+        names = [name for name, spec in self.config.datasets.items() if (spec.of is not None) == pseudo]
+        return "|".join(map(re.escape, names)) or "(?!)"
 
     def generated(self, generate: bool) -> str:
         """A wildcard constraint: the methods that generate, or those that keep real images."""

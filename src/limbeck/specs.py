@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import components, protocols
-from limbeck.config import Prior
+from limbeck.config import PSEUDO, TEACHER, Prior
 from limbeck.data.sources import shard_classes
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL
@@ -22,7 +22,7 @@ from limbeck.students.registry import STUDENTS
 if TYPE_CHECKING:
     from limbeck.plan import Plan
 
-EXTRACTOR = "teacher"
+EXTRACTOR = TEACHER  # of the metrics
 # the page's map of a class: the plane of its latents' two first principal components
 MAP = {"reducer": "pca", "components": 2, "standardize": False}
 PAGE = Path(__file__).parent / "report/page.html.jinja"
@@ -53,6 +53,13 @@ def _ingest(plan: "Plan", w: Wildcards) -> Spec:
     }, []
 
 
+def _label(plan: "Plan", w: Wildcards) -> Spec:
+    spec = plan.dataset(w["dataset"])
+    shard = shard_classes(len(plan.source(w["dataset"]).classes), len(plan.shards(w["dataset"])))[int(w["shard"])]
+    slice_ = spec.model_dump(mode="json", include=set(PSEUDO))
+    return {"dataset": w["dataset"], **slice_, "classes": [shard.start, shard.stop]}, []
+
+
 def _prior(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("priors", w["prior"], plan.config.priors)
     prior = plan.config.priors[w["prior"]]
@@ -75,10 +82,11 @@ def _encode(plan: "Plan", w: Wildcards) -> Spec:
 
 
 def _reencode(plan: "Plan", w: Wildcards) -> Spec:
-    dataset, prior = plan.dataset(w["dataset"]), plan.config.priors[w["prior"]]
-    _size(plan, w["dataset"], prior.view)
+    name = plan.dataset(w["dataset"]).of or w["dataset"]  # the images' own source
+    dataset, prior = plan.dataset(name), plan.config.priors[w["prior"]]
+    _size(plan, name, prior.view)
     return {
-        "dataset": w["dataset"],
+        "dataset": name,
         "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
         "view": dataset.views[prior.view].model_dump(mode="json"),
     }, []
@@ -99,9 +107,12 @@ def _tangents(plan: "Plan", w: Wildcards) -> Spec:
 
 
 def _invert(plan: "Plan", w: Wildcards) -> Spec:
-    prior = plan.config.priors[w["prior"]]
-    options = {"inversion": plan.inversion_of(w["inversion"], w["dataset"]), "family": prior.family}
-    return {**options, "prior": _load_options(plan, w["dataset"], prior)}, [FAMILIES[prior.family][0]]
+    prior, options = plan.config.priors[w["prior"]], plan.inversion_of(w["inversion"], w["dataset"])
+    return {
+        "inversion": options,
+        "family": prior.family,
+        "prior": _prior_options(plan, w["dataset"], prior),
+    }, [FAMILIES[prior.family][0]]
 
 
 def _draw(plan: "Plan", w: Wildcards) -> Spec:
@@ -119,8 +130,8 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
-def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
-    """What a stored prior is loaded with."""
+def _prior_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
+    """What a prior is loaded with."""
     options: dict[str, Any] = {"size": _size(plan, dataset, prior.view)}
     if prior.family != "dit":
         options["prompt"] = prior.prompt
@@ -138,7 +149,7 @@ def _sample(plan: "Plan", w: Wildcards) -> Spec:
         "start": method.start,
         "sampler": method.sampler,
         "family": prior.family,
-        "prior": _load_options(plan, w["dataset"], prior),
+        "prior": _prior_options(plan, w["dataset"], prior),
         "size": dataset.views[dataset.view].size,
         "channels": dataset.channels,
         "ipc": int(w["ipc"]),
@@ -159,14 +170,19 @@ def _classifier(student: str, protocol: str, ipc: int) -> Spec:
 def _teacher(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("teachers", w["teacher"], plan.config.teachers)
     teacher = plan.config.teachers[w["teacher"]]
-    per_class = int(plan.source(w["dataset"]).counts("train").max())
+    per_class = plan.per_class(w["dataset"])
     slice_, modules = _classifier(teacher.student, teacher.protocol, per_class)
     return {**slice_, "seed": teacher.seed}, modules
 
 
-def _features(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
-    student = plan.config.teachers[plan.run.teacher].student
-    return {"extractor": EXTRACTOR, "teacher": plan.run.teacher}, [STUDENTS[student].module]
+def _features(plan: "Plan", w: Wildcards) -> Spec:
+    name = w["extractor"]
+    if name == EXTRACTOR:
+        slice_ = {"kind": "teacher", "teacher": plan.run.teacher}
+        modules = [STUDENTS[plan.config.teachers[plan.run.teacher].student].module]
+    else:
+        slice_, modules = plan.config.extractors[name].model_dump(mode="json"), []
+    return {"extractor": name, **slice_}, [components.EXTRACTORS[slice_["kind"]], *modules]
 
 
 def _embed(plan: "Plan", w: Wildcards) -> Spec:
@@ -179,7 +195,7 @@ def _measure(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
 
 def _train(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("run.students", w["student"], STUDENTS)
-    per_class = int(plan.source(w["dataset"]).counts("train").max()) if w["ipc"] == "all" else int(w["ipc"])
+    per_class = plan.per_class(w["dataset"]) if w["ipc"] == "all" else int(w["ipc"])
     slice_, modules = _classifier(w["student"], w["protocol"], per_class)
     return {**slice_, "seed": int(w["seed"]), "repeats": plan.run.repeats}, modules
 
@@ -209,6 +225,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
 
 SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "ingest": _ingest,
+    "label": _label,
     "prior": _prior,
     "encode": _encode,
     "reencode": _reencode,

@@ -224,7 +224,7 @@ class Artifact:
             self.group = zarr.open_group(self._store, mode="r")
         except FileNotFoundError:
             raise ArtifactError(f"{path}: no such artifact") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise self._broken(f"unreadable ({error})") from None
         try:
             self.attrs: dict[str, Any] = dict(self.group.attrs)
@@ -233,7 +233,7 @@ class Artifact:
         except ArtifactError:
             self.close()
             raise
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             self.close()
             raise self._broken(f"unreadable ({error})") from None
 
@@ -291,7 +291,7 @@ class Artifact:
         """Rows ``start:stop`` of an array; checksums and range are verified."""
         try:
             rows = np.asarray(self._array(name)[start:stop])
-        except (ValueError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             raise self._broken(f"{name} is damaged ({error})") from None
         try:
             _check_range(name, rows, self.schema.arrays[name])

@@ -197,7 +197,7 @@ def test_an_embedding_depends_on_what_its_reducer_reads():
 
 def test_a_variant_of_algorithm_2_shares_embedding_and_clusters():
     config = Config(methods={name: {"base": "coda_real", "variant": name} for name in ("paper", "released")})
-    paper, released, default = (resolve(config, name, 10, "p", "d") for name in ("paper", "released", "coda_real"))
+    paper, released, default = (resolve(config, name, 10, "fashion-dit", "d") for name in ("paper", "released", "coda_real"))
     assert fit_name(paper.fit) == fit_name(released.fit)
     assert embedding_options(paper.discovery) == embedding_options(released.discovery)
     assert default.discovery_name == paper.discovery_name != released.discovery_name

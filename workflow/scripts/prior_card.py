@@ -19,7 +19,7 @@ from PIL import Image
 from limbeck.artifacts import DISTILLED, IMAGES
 from limbeck.data.sources import package_path
 from limbeck.diffusion.sampling import sample
-from limbeck.metrics.extractors import TeacherExtractor
+from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.priors.dit import DitPrior
 from limbeck.protocols import PROTOCOLS
 from limbeck.report.grid import montage

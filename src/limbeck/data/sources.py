@@ -28,6 +28,12 @@ def package_path(path: str) -> Path:
     return Path(path).expanduser()
 
 
+def local_folder(weights: str) -> Path | None:
+    """The folder that ``weights`` names; None for a hub name."""
+    local = weights.startswith(("/", ".", "~", "package:")) or Path(weights).exists()
+    return package_path(weights) if local else None
+
+
 class Source(ABC):
     """A labelled image set. ``labels(split)`` fixes the order of its images."""
 

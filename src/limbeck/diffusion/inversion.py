@@ -69,7 +69,7 @@ def inverted(
         output = cond if uncond is None else combine(cond, uncond, cfg_scale, cfg_channels)
         ratio = above.level.alpha / below.level.alpha
         # Eq. 3 with the factor sqrt(abar_next) of its inverse, Eq. 2, where the paper prints abar_next
-        z = ratio * z + (above.level.sigma - ratio * below.level.sigma) * _noise(z, output, below.asked)
+        z = ratio * z + (above.level.sigma - ratio * below.level.sigma) * below.asked.noise(z, output)
         yield z
 
 
@@ -79,8 +79,3 @@ def noised(scheduler: Any, latents: Tensor, noise: Tensor, step: int) -> Iterato
     yield latents
     for rung in rungs:
         yield rung.level.alpha * latents + rung.level.sigma * noise
-
-
-def _noise(x: Tensor, output: Tensor, level: Level) -> Tensor:
-    """The eps of a model's output: (x - alpha x0_hat) / sigma, its two coefficients taken first, as they nearly cancel."""
-    return (1 - level.alpha * level.from_x) / level.sigma * x - level.alpha * level.from_output / level.sigma * output

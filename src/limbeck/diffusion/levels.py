@@ -7,10 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Level:
-    """x_t = alpha z0 + sigma eps, and x0_hat = from_x x_t + from_output output.
+    """x_t = alpha z0 + sigma eps; x0_hat = from_x x_t + from_output output, eps_hat = noise_from_x x_t + noise_from_output output.
 
     solver_sigma: what the solver itself calls sigma: sigma / alpha where alpha² + sigma² = 1, sigma under flow matching.
     """
@@ -19,7 +21,17 @@ class Level:
     sigma: float
     from_x: float
     from_output: float
+    noise_from_x: float
+    noise_from_output: float
     solver_sigma: float
+
+    def clean(self, x: Tensor, output: Tensor) -> Tensor:
+        """x0_hat of a model's output; for predicted noise (x_t - sqrt(1 - abar) eps) / sqrt(abar) (CoDA Eq. 4)."""
+        return self.from_x * x + self.from_output * output
+
+    def noise(self, x: Tensor, output: Tensor) -> Tensor:
+        """eps_hat of a model's output; defined where sigma is 0 too."""
+        return self.noise_from_x * x + self.noise_from_output * output
 
 
 def variance_preserving(abar: float, prediction: str = "epsilon") -> Level:
@@ -31,15 +43,15 @@ def variance_preserving(abar: float, prediction: str = "epsilon") -> Level:
     """
     alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
     if prediction == "epsilon":
-        return Level(alpha, sigma, 1 / alpha, -sigma / alpha, sigma / alpha)
+        return Level(alpha, sigma, 1 / alpha, -sigma / alpha, 0.0, 1.0, sigma / alpha)
     if prediction == "v_prediction":
-        return Level(alpha, sigma, alpha, -sigma, sigma / alpha)
+        return Level(alpha, sigma, alpha, -sigma, sigma, alpha, sigma / alpha)
     raise ValueError(f"predicts {prediction}; supported: epsilon, v_prediction, and velocities of flow matching")
 
 
 def flow(sigma: float) -> Level:
     """Rectified flow: alpha = 1 - sigma, the model predicts v = eps - z0 (Esser et al. 2024, Eq. 13)."""
-    return Level(1 - sigma, sigma, 1.0, -sigma, sigma)
+    return Level(1 - sigma, sigma, 1.0, -sigma, 1.0, 1 - sigma, sigma)
 
 
 def levels(scheduler: Any) -> list[Level]:

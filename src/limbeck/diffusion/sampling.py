@@ -8,7 +8,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
-from limbeck.diffusion.levels import Level, levels
+from limbeck.diffusion.levels import levels
 from limbeck.guidance.base import Guidance, Step
 
 # (x_t, timestep, labels) -> the model's output (predicted noise, or velocity), raw variance output or None
@@ -83,11 +83,11 @@ def sample(
         level, step = grid[index], Step(index, len(timesteps), grid[index])
         output, uncond, variance = branches(denoise, x, t.item(), labels, null, cfg_scale)
         for guide in guidance:
-            if guide.hook == "cond" and (correction := guide(step, x, _clean(x, output, level))) is not None:
+            if guide.hook == "cond" and (correction := guide(step, x, level.clean(x, output))) is not None:
                 output = output + correction / level.from_output  # CoDA Eq. 7
         if uncond is not None:
             output = combine(output, uncond, cfg_scale, cfg_channels)
-        x0_hat = _clean(x, output, level)
+        x0_hat = level.clean(x, output)
         shift, guided = torch.zeros_like(x), x0_hat
         for guide in guidance:
             if guide.hook == "cond" or (correction := guide(step, x, x0_hat)) is None:
@@ -110,11 +110,6 @@ def sample(
         x0_norms[:, index] = guided.flatten(1).norm(dim=1)
         x = following
     return Sampled(x, norms, x0_norms)
-
-
-def _clean(x: Tensor, output: Tensor, level: Level) -> Tensor:
-    """x0_hat of a model's output; for predicted noise (x_t - sqrt(1 - abar) eps) / sqrt(abar) (CoDA Eq. 4)."""
-    return level.from_x * x + level.from_output * output
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:

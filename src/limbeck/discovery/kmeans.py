@@ -1,4 +1,7 @@
-"""k-means with K = IPC per class in latent space; the real image of a cluster is the member nearest its centroid."""
+"""k-means with K = IPC per class, in latent space or in an embedding (CoDA Table 10; Figure 3, MGD(c)).
+
+The real image of a cluster is the member nearest to its centroid there; the prototypes' centroids are mean latents.
+"""
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -17,11 +20,12 @@ def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -
     latents = pool.latents
     if latents is None:
         raise ValueError("k-means needs latents")
-    distinct = len(np.unique(latents, axis=0)) if ipc > 1 else pool.n
+    points = latents if pool.embedding is None else pool.embedding
+    distinct = len(np.unique(points, axis=0)) if ipc > 1 else pool.n
     if distinct < ipc:
-        raise ValueError(f"has only {distinct} distinct latents, fewer than IPC {ipc}")
+        raise ValueError(f"has only {distinct} distinct points, fewer than IPC {ipc}")
     state = int(stream(seed, "select.kmeans", class_id).integers(2**31))
-    fit = KMeans(ipc, n_init=options["n_init"], max_iter=options["max_iter"], random_state=state, algorithm="lloyd").fit(latents)
+    fit = KMeans(ipc, n_init=options["n_init"], max_iter=options["max_iter"], random_state=state, algorithm="lloyd").fit(points)
     counts = np.bincount(fit.labels_, minlength=ipc)
     order = np.argsort(-counts, kind="stable")
     centroids = np.empty((ipc, latents.shape[1]), np.float32)
@@ -29,7 +33,7 @@ def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -
     for row, cluster in enumerate(order):
         members = np.flatnonzero(fit.labels_ == cluster)
         # the mean in float64: sklearn's centre carries its own translation and rounding
-        centroid = latents[members].mean(axis=0, dtype=np.float64)
-        centroids[row] = centroid
-        indices[row] = members[np.argmin(((latents[members] - centroid) ** 2).sum(axis=1))]
+        centroids[row] = latents[members].mean(axis=0, dtype=np.float64)
+        middle = points[members].mean(axis=0, dtype=np.float64)
+        indices[row] = members[np.argmin(((points[members] - middle) ** 2).sum(axis=1))]
     return Found(indices, counts[order].astype(np.int64), centroids)

@@ -29,8 +29,9 @@ def class_rows(labels: np.ndarray) -> Iterator[tuple[int, slice]]:
 
 
 def read_class(points: Artifact, rows: slice) -> np.ndarray:
-    """A class's latents, or its coordinates in an embedding, as float32 (N, D)."""
-    found = points.read("latents" if "latents" in points else "coordinates", rows.start, rows.stop).astype(np.float32)
+    """A class's latents, its features, or its coordinates in an embedding, as float32 (N, D)."""
+    name = next(name for name in ("latents", "features", "coordinates") if name in points)
+    found = points.read(name, rows.start, rows.stop).astype(np.float32)
     return found.reshape(len(found), -1)
 
 

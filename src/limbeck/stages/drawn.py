@@ -1,4 +1,4 @@
-"""The latents that sampling starts from where a method draws them: regenerated from the class's statistics and the winner's index."""
+"""Drawn latents that sampling starts from: regenerated from the class's statistics and the winner's index."""
 
 from pathlib import Path
 

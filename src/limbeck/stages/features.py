@@ -1,25 +1,31 @@
-"""features: features of real images, one split and shard, streamed."""
+"""features: features of real images under an extractor, one split and shard, streamed."""
 
+from importlib import import_module
 from pathlib import Path
 
 from limbeck.artifacts import FEATURES
-from limbeck.metrics.extractors import EXTRACTORS
+from limbeck.components import EXTRACTORS
 from limbeck.stages.common import Spec, class_rows, params, progress, resize_to
 from limbeck.store import Artifact, create
 
 
-def run(spec: Spec, images: Path, weights: Path, record: Path, features: Path) -> None:
+def run(spec: Spec, images: Path, features: Path, teacher: Path | None = None, record: Path | None = None) -> None:
     """Write ``features`` of any artifact that has ``images`` and ``labels``; batches never span classes."""
-    extractor = EXTRACTORS[spec["extractor"]](weights, record)
+    extractor = import_module(EXTRACTORS[spec["kind"]]).load(spec, teacher, record)
     with Artifact(images) as source, progress("features") as report:
         labels = source["labels"]
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
-        shapes = {"features": (len(labels), extractor.dim), "labels": labels.shape, "correct": labels.shape}
-        with create(features, FEATURES, shapes, params(spec), {"images": images, "weights": weights}, **header) as out:
+        shapes = {"features": (len(labels), extractor.dim), "labels": labels.shape}
+        if extractor.classifies:
+            shapes["correct"] = labels.shape
+        # the digests name the weights, whatever folder they are in
+        inputs = {"images": images, **extractor.files}
+        with create(features, FEATURES, shapes, params(spec, "weights"), inputs, **header) as out:
             for label, rows in class_rows(labels):
-                pixels = resize_to(source.read("images", rows.start, rows.stop), extractor.size)
-                for values, predicted in extractor.batches(pixels):
+                pixels = source.read("images", rows.start, rows.stop)
+                for values, predicted in extractor.batches(resize_to(pixels, extractor.size) if extractor.size else pixels):
                     out.append("features", values)
-                    out.append("correct", predicted == label)
+                    if extractor.classifies:
+                        out.append("correct", predicted == label)
                 report(rows.stop, len(labels))
             out.append("labels", labels)

@@ -67,7 +67,9 @@ class _Climb:
         more: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
         self.model = load_prior(spec["family"], prior.parent, **spec["prior"], **more)
         if shape != self.model.latent_shape:
-            raise LimbeckError(f"prior {prior.parent.name}: generates latents {self.model.latent_shape}, those to invert are {shape}")
+            raise LimbeckError(
+                f"prior {prior.parent.name}: generates latents {self.model.latent_shape}, those to invert are {shape}"
+            )
         self.digests = weight_digests(prior.parent)
         if refiner:
             self.digests |= {f"refiner/{name}": value for name, value in weight_digests(refiner.parent).items()}

@@ -1,19 +1,19 @@
-"""reduce: training latents of every class in few dimensions."""
+"""reduce: training latents, or features, of every class in few dimensions."""
 
 import sys
 from pathlib import Path
 
-from limbeck.artifacts import EMBEDDING, LATENTS
+from limbeck.artifacts import EMBEDDING
 from limbeck.discovery.base import Embedded
 from limbeck.discovery.embedding import reduce
 from limbeck.stages.common import Spec, class_rows, params, progress, read_class
 from limbeck.store import Artifact, Writer, create
 
 
-def run(spec: Spec, latents: Path, embedding: Path) -> None:
-    """Write ``embedding``, class by class; the axes of a linear one too."""
+def run(spec: Spec, points: Path, embedding: Path) -> None:
+    """Write ``embedding`` of latents or features, class by class; the axes of a linear one too."""
     options = dict(spec["embedding"])
-    with Artifact(latents, LATENTS) as source, progress("reduce") as report:
+    with Artifact(points) as source, progress("reduce") as report:
         labels, names = source["labels"], source.attrs["classes"]
         ranges = list(class_rows(labels))
         found = [reduce(read_class(source, ranges[0][1]), options, ranges[0][0])]
@@ -21,7 +21,7 @@ def run(spec: Spec, latents: Path, embedding: Path) -> None:
         if found[0].axes is not None:
             shapes |= {"axes": (len(ranges), *found[0].axes.shape), "centres": (len(ranges), found[0].axes.shape[1])}
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
-        with create(embedding, EMBEDDING, shapes, params(spec), {"latents": latents}, **header) as out:
+        with create(embedding, EMBEDDING, shapes, params(spec), {"points": points}, **header) as out:
             for label, where in ranges:
                 one = found.pop() if found else reduce(read_class(source, where), options, label)
                 if one.note:

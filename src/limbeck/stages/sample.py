@@ -39,7 +39,7 @@ def run(
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
-    start = _Start(spec, model, guided.pop("statistics", None), guided.pop("starts", None))
+    beginning = _Start(spec, model, guided.pop("statistics", None), guided.pop("starts", None))
     targets = Guided(spec, **guided)
     ipc, settings = spec["ipc"], spec["sampler"]
     n = (stop - first) * ipc
@@ -51,7 +51,7 @@ def run(
         "x0_norms": (n, settings["steps"]),
         **targets.trace_shapes(n),
     }
-    inputs = {name: path for name, path in {**guided, **start.inputs}.items() if path}
+    inputs = {name: path for name, path in {**guided, **beginning.inputs}.items() if path}
     weights = weight_digests(prior.parent)
     if refiner:
         weights |= {f"refiner/{name}": value for name, value in weight_digests(refiner.parent).items()}
@@ -64,7 +64,7 @@ def run(
             for start in range(0, ipc, settings["batch_size"]):
                 items = range(start, min(start + settings["batch_size"], ipc))
                 guidance = _guidance(spec, targets, label, items)
-                found = _batch(model, spec, guidance, start, label, labels[label], items)
+                found = _batch(model, spec, guidance, beginning, label, labels[label], items)
                 if not torch.isfinite(found.latents).all():
                     raise LimbeckError(
                         f"class {header['classes'][label]!r}: the latents are not numbers after {settings['steps']} steps; "
@@ -107,18 +107,18 @@ class _Start:
 
 
 def _batch(
-    model: Prior, spec: Spec, guidance: list[Guidance], start: _Start, label: int, prior_label: int, items: range
+    model: Prior, spec: Spec, guidance: list[Guidance], beginning: _Start, label: int, prior_label: int, items: range
 ) -> Sampled:
     settings, seed = spec["sampler"], spec["seed"]
     return sample(
         model.denoise,
         model.scheduler(settings["solver"], settings["steps"]),
-        start.latents(label, items),
+        beginning.latents(label, items),
         torch.full((len(items),), prior_label),
         null=model.null,
         cfg_scale=settings["cfg_scale"],
         cfg_channels=settings["cfg_channels"],
         guidance=guidance,
-        start=start.step,
+        start=beginning.step,
         generators=lambda step: [torch_generator(seed, "sample.step", label, item, step) for item in items],
     )

@@ -1,7 +1,8 @@
-"""Feature extractors. A metric's name carries the extractor it was computed with."""
+"""The built-in feature extractor: the penultimate activations of a classifier that the pipeline trained on the real data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from limbeck.students.training import to_input
 
 
 class TeacherExtractor:
-    """The penultimate activations of a classifier trained by the pipeline on the real data."""
+    """See ``limbeck.components.EXTRACTORS``."""
+
+    classifies = True
 
     def __init__(self, weights: Path, record: Path):
         info = read_json(record, "teacher")
@@ -23,6 +26,7 @@ class TeacherExtractor:
         self.model: nn.Module = build(info["student"], *shape).eval()
         self.model.load_state_dict(load_file(weights))
         self.dim = int(self.model.head.in_features)  # type: ignore[union-attr, arg-type]
+        self.files = {"weights": weights}
 
     @torch.inference_mode()
     def batches(self, images: np.ndarray, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -32,4 +36,6 @@ class TeacherExtractor:
             yield features.numpy(), self.model.head(features).argmax(1).numpy()  # type: ignore[operator]
 
 
-EXTRACTORS: dict[str, type[TeacherExtractor]] = {"teacher": TeacherExtractor}
+def load(spec: Mapping[str, Any], teacher: Path, record: Path) -> TeacherExtractor:  # noqa: ARG001
+    """The run's teacher."""
+    return TeacherExtractor(teacher, record)
