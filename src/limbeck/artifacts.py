@@ -232,9 +232,9 @@ STATISTICS = Schema(
     "statistics",
     1,
     "Every class as one Gaussian per dimension: moments of its training latents inverted to step i of the sampling grid. "
-    "A distilled representation of its own, from which any number of images is drawn (D3HR Secs. 4.3, 6.7). Rung 0 of the grid holds "
-    "the clean latents, the last one step i. Moments are added up in float64 and stored as float32, as what is drawn from them is "
-    "float32 and its rounding, 6e-8, far below their standard error.",
+    "A distilled representation of its own: any number of images is drawn from it (D3HR Secs. 4.3, 6.7). Rung 0 holds the clean "
+    "latents, the last one step i. Moments are added up in float64 and stored as float32, as what is drawn from them is float32, "
+    "and its rounding, 6e-8, is far below their standard error.",
     {
         "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
         "counts": ArraySpec(("class",), "int64", "images", "training latents behind the moments", (1, 2**62)),

@@ -107,12 +107,9 @@ def _tangents(plan: "Plan", w: Wildcards) -> Spec:
 
 
 def _invert(plan: "Plan", w: Wildcards) -> Spec:
-    prior, options = plan.config.priors[w["prior"]], plan.inversion_of(w["inversion"], w["dataset"])
-    return {
-        "inversion": options,
-        "family": prior.family,
-        "prior": _prior_options(plan, w["dataset"], prior),
-    }, [FAMILIES[prior.family][0]]
+    prior = plan.config.priors[w["prior"]]
+    options = {"inversion": plan.inversion_of(w["inversion"], w["dataset"]), "family": prior.family}
+    return {**options, "prior": _load_options(plan, w["dataset"], prior)}, [FAMILIES[prior.family][0]]
 
 
 def _draw(plan: "Plan", w: Wildcards) -> Spec:
@@ -130,8 +127,8 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
-def _prior_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
-    """What a prior is loaded with."""
+def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
+    """What a stored prior is loaded with."""
     options: dict[str, Any] = {"size": _size(plan, dataset, prior.view)}
     if prior.family != "dit":
         options["prompt"] = prior.prompt
@@ -149,7 +146,7 @@ def _sample(plan: "Plan", w: Wildcards) -> Spec:
         "start": method.start,
         "sampler": method.sampler,
         "family": prior.family,
-        "prior": _prior_options(plan, w["dataset"], prior),
+        "prior": _load_options(plan, w["dataset"], prior),
         "size": dataset.views[dataset.view].size,
         "channels": dataset.channels,
         "ipc": int(w["ipc"]),
