@@ -68,7 +68,6 @@ def sample(
 
     Parameters
     ----------
-    start: the step that ``noise`` belongs to; earlier ones are skipped, and their norms are 0. Guidance counts on the whole grid.
     scheduler: one of ``limbeck.priors.schedulers``, with its timesteps set.
     labels: (N,) the prior's labels.
     generators: of each step's fresh noise; needed by DDPM, ignored by the others.
