@@ -202,7 +202,7 @@ class Run(Model):
     ipc: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), description="images per class")
     prior: Name = "fashion-dit"
     methods: tuple[Name, ...] = Field(
-        ("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda"), min_length=1
+        ("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda", "d3hr"), min_length=1
     )
     references: tuple[Literal["full", "subset"], ...] = Field(
         ("full", "subset"), description="rows for the whole training set and for a size-matched random real subset"
@@ -239,6 +239,7 @@ class Config(Model):
         "manifoldgd_ddpm": {"base": "manifoldgd", "solver": "ddpm"},
         "coda_real": {"base": "coda_real"},
         "coda": {"base": "coda"},
+        "d3hr": {"base": "d3hr"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
     extractors: dict[Name, Extractor] = {}

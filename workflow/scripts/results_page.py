@@ -26,6 +26,7 @@ DATA, IPC = "fashion-mini", 10
 # sweeps -> the row that its rows are paired with: by their base, or (None) any other
 BASELINES: dict[str, dict[str | None, str]] = {
     "manifoldgd": {None: "manifoldgd_ddpm"},
+    "d3hr": {None: "d3hr"},
     "coda": {None: "coda", "coda_real": "coda_real", "kmeans": "coda_real"},
 }
 
