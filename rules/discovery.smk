@@ -13,11 +13,12 @@ rule reduce:
         f"{R}/benchmarks/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
-    threads: 1
+    # UMAP takes seconds a class, the others less than the start of a worker
+    threads: lambda w: 2 if w.embedding.startswith("umap") else 1
     params:
         spec=spec("reduce"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} reduce --spec {params.spec:q} --points {input.points}"
+        "exec python -m limbeck --threads 1 --log {log} reduce --workers {threads} --spec {params.spec:q} --points {input.points}"
         " --embedding {output.embedding} --prov {output.prov}"
 
 

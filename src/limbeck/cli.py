@@ -134,12 +134,19 @@ def reencode(
 
 
 @app.command()
-def reduce(*, spec: SpecOption, prov: ProvOption, points: Path = typer.Option(), embedding: Path = typer.Option()) -> None:
+def reduce(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    points: Path = typer.Option(),
+    embedding: Path = typer.Option(),
+    workers: int = typer.Option(1, min=1, help="processes, each with the command's --threads"),
+) -> None:
     """Training latents or features in few dimensions."""
     from limbeck.stages.reduce import run
 
     with _stage(spec, prov, {"points": points}) as s:
-        run(s, points, embedding)
+        run(s, points, embedding, workers)
 
 
 @app.command()

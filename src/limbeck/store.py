@@ -325,5 +325,7 @@ def _check_range(name: str, rows: np.ndarray, spec: ArraySpec) -> None:
     if spec.range is None or not rows.size:
         return
     low, high = spec.range
+    if rows.dtype == np.float16:  # numpy's extremes of halves are five times slower than of floats
+        rows = rows.astype(np.float32)
     if not (rows.min() >= low and rows.max() <= high):  # false for NaN too
         raise ValueError(f"{name}: values outside {spec.range} or not numbers")

@@ -1,6 +1,9 @@
 """A class's latents in few dimensions, before anything is clustered: UMAP, PCA or none."""
 
 import warnings
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 import faiss
 import numpy as np
@@ -11,7 +14,12 @@ from limbeck.discovery.base import Embedded, Options
 from limbeck.seeds import stream
 
 SMALLEST = 5  # images that UMAP's spectral start cannot do with
-ROWS = 64  # points whose neighbours are in memory at once
+# what a fit of UMAP compiles, by module, and whether with fast mathematics (as umap-learn has it)
+COMPILED = (
+    ("umap_", "smooth_knn_dist", False),
+    ("umap_", "compute_membership_strengths", False),
+    ("layouts", "_nb_optimize_layout_euclidean_single_epoch", True),
+)
 
 
 def reduce(latents: np.ndarray, options: Options, class_id: int) -> Embedded:
@@ -42,13 +50,10 @@ def _pca(points: np.ndarray, components: int) -> Embedded:
 
 def _umap(points: np.ndarray, options: Options, class_id: int) -> Embedded:
     """UMAP on exact neighbours from FAISS; a fixed seed makes it one thread and one answer."""
-    with warnings.catch_warnings():  # numba's and its own deprecations on import
-        warnings.simplefilter("ignore")
-        from umap import UMAP
     n = len(points)
     neighbours, components = min(options["n_neighbors"], n - 1), min(options["components"], n - 2)
     state = int(stream(0, "reduce.umap", class_id).integers(2**31))
-    made = UMAP(
+    made = _umap_class()(
         n_neighbors=neighbours,
         n_components=components,
         min_dist=options["min_dist"],
@@ -69,6 +74,23 @@ def _umap(points: np.ndarray, options: Options, class_id: int) -> Embedded:
     return Embedded(np.pad(found, [(0, 0), (0, options["components"] - components)]), note=note)
 
 
+@cache
+def _umap_class() -> Any:
+    """UMAP, with what it compiles compiled for one thread and kept on disk by numba.
+
+    umap-learn compiles it in every process, most of the time for parallel loops that a fixed seed never uses. The numbers are the
+    same, bit for bit.
+    """
+    with warnings.catch_warnings():  # numba's and its own deprecations on import
+        warnings.simplefilter("ignore")
+        import numba
+        from umap import UMAP
+    for name, function, fast in COMPILED:
+        module = import_module(f"umap.{name}")
+        setattr(module, function, numba.njit(getattr(module, function).py_func, fastmath=fast, cache=True))
+    return UMAP
+
+
 def nearest_neighbours(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and distances (N, k) of each point's nearest by Euclidean distance, itself first.
 
@@ -79,10 +101,9 @@ def nearest_neighbours(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarr
     for row in np.flatnonzero(~(indices == np.arange(len(points))[:, None]).any(axis=1)):
         indices[row, -1] = row  # equal points crowded it out of its own list
     distances = np.empty(indices.shape)
-    for start in range(0, len(points), ROWS):
-        part = slice(start, start + ROWS)
-        differences = points[indices[part]].astype(np.float64) - points[part, None]
-        distances[part] = np.sqrt((differences**2).sum(axis=-1))
+    for i, near in enumerate(indices):  # one at a time: k differences fit the cache
+        differences = points[near].astype(np.float64) - points[i]
+        distances[i] = np.sqrt(np.einsum("ij,ij->i", differences, differences))
     distances[indices == np.arange(len(points))[:, None]] = -1  # oneself before equal points
     order = np.argsort(distances, axis=1, kind="stable")
     indices, distances = np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)

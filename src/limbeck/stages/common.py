@@ -1,17 +1,26 @@
-"""What several stages share: reading shards, recorded parameters, progress."""
+"""What several stages share: reading shards, recorded parameters, progress, worker processes."""
 
+import os
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from limbeck.artifacts import Schema
+from limbeck.errors import LimbeckError
 from limbeck.store import Artifact
 
 Spec = Mapping[str, Any]
+T = TypeVar("T")
 # Parts of a spec that decide reruns but are not parameters: they must not change an artifact's bytes.
 NOT_PARAMS = ("code", "stamp")
 
@@ -93,3 +102,60 @@ def progress(what: str) -> Iterator[Callable[..., None]]:
             print(f"{what}: {done}/{total}" + ("" if loss is None else f" loss {loss:.5f}"), file=sys.stderr, flush=True)
 
     yield line
+
+
+def in_order(function: Callable[..., T], jobs: Sequence[tuple[str, tuple[Any, ...]]], workers: int) -> Iterator[T]:
+    """``function(*arguments)`` of every job (name, arguments), in the jobs' order, in as many processes; here if one is enough.
+
+    Workers inherit the pinned threads and standard error, and die with this process. At most ``2 * workers`` results wait.
+
+    Raises
+    ------
+    LimbeckError: a job's ValueError, or the end of a worker, by the job's name. Other exceptions carry the name as a note.
+    """
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        for name, arguments in jobs:
+            yield _named(name, partial(function, *arguments))
+        return
+    # fresh processes: OpenMP's threads, and zarr's, do not survive a fork
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+    waiting: deque[tuple[str, Future[T]]] = deque()
+    try:
+        for name, arguments in jobs:
+            waiting.append((name, pool.submit(function, *arguments)))
+            if len(waiting) > 2 * workers:
+                yield _next(waiting)
+        while waiting:
+            yield _next(waiting)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _next(waiting: deque[tuple[str, Future[T]]]) -> T:
+    name, future = waiting.popleft()
+    return _named(name, future.result)
+
+
+def _named(name: str, get: Callable[[], T]) -> T:
+    try:
+        return get()
+    except ValueError as error:
+        raise LimbeckError(f"{name}: {error}") from None
+    except BrokenProcessPool:
+        raise LimbeckError(f"{name}, or one beside it: its worker process was killed, perhaps for lack of memory") from None
+    except Exception as error:
+        error.add_note(name)
+        raise
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot stop its workers."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -64,4 +64,6 @@ def _arrays(found: Found, pool: Pool, shape: tuple[int, ...] | None, first: int,
 
 def _spread(latents: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """Median distance of the class's latents to each prototype."""
-    return np.array([np.median(np.sqrt(((latents - p) ** 2).sum(axis=1, dtype=np.float64))) for p in prototypes])
+    from scipy.spatial.distance import cdist  # not for those that have no latents
+
+    return np.asarray(np.median(cdist(latents, prototypes), axis=0))
