@@ -17,6 +17,7 @@ from diffusers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from limbeck.diffusion.levels import levels
 from limbeck.diffusion.sampling import sample
@@ -279,8 +280,9 @@ def test_the_released_strength_follows_the_solvers_sigma():
 # What is stored, and what is missing.
 
 
-def store(family: str, weights: Path | str, out: Path, **load) -> Path:
-    store_prior({"family": family, "weights": str(weights), "train": None, "load": load, "code": "x"}, [], out / "model_index.json")
+def store(family: str, weights: Path | str, out: Path, dtype: str = "float32", **load) -> Path:
+    spec = {"family": family, "weights": str(weights), "train": None, "load": {"dtype": dtype, **load}, "code": "x"}
+    store_prior(spec, [], out / "model_index.json")
     return out
 
 
@@ -302,6 +304,8 @@ def test_variants_and_shards_are_brought_into_the_stored_layout(stored, tmp_path
     assert missing_files(tmp_path / "fp16", "sdxl") == []
     out = store("sdxl", tmp_path / "fp16", tmp_path / "out", variant="fp16", dtype="float16")
     assert all((out / name).is_file() for name in FILES["sdxl"])
+    for name in ("unet/diffusion_pytorch_model.safetensors", "text_encoder_2/model.safetensors"):
+        assert {str(tensor.dtype) for tensor in load_file(out / name).values()} <= {"torch.float16", "torch.int64"}
     a, b = (load_prior("sdxl", folder, 32) for folder in (stored["sdxl"], out))
     noise = noise_for(a, 1)
     assert torch.allclose(sampled(a, "dpm++", noise, 3), sampled(b, "dpm++", noise, 3), atol=0.05)

@@ -51,10 +51,11 @@ def run(spec: Spec, images: Sequence[Path], index: Path) -> None:
 def _copy(spec: Spec, part: Path) -> None:
     """A folder in the stored layout is copied; hub names, shards and variants are loaded and saved in it."""
     local, kind = package_path(spec["weights"]), family(spec["family"])
+    load = {**spec["load"], "dtype": getattr(torch, spec["load"]["dtype"])}  # as text it would be ignored
     if local.is_dir() and spec["family"] == "dit":
         class_table(local)
     # refuses missing files and other architectures before anything is copied
-    pipe = kind.load(str(local if local.is_dir() else spec["weights"]), **spec["load"])
+    pipe = kind.load(str(local if local.is_dir() else spec["weights"]), **load)
     text = json.dumps({"weights": spec["weights"]})
     whole = all((local / name).is_file() for name in FILES[spec["family"]])
     if whole and spec["load"].get("t5", True):
