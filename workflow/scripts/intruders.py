@@ -82,7 +82,7 @@ def count(points: np.ndarray, host: int, ipc: int, dense: Options, means: Option
     rows = {
         "initial": np.array([row for _, row in density.representatives(space, clusters)], np.int64),
         "all": density.discover(pool, ipc, dense, seed, host).indices,
-        "kmeans": kmeans.discover(pool, ipc, means, seed, host).indices,
+        "kmeans": kmeans.discover(Pool(pool.n, pool.latents), ipc, means, seed, host).indices,
     }
     own = len(points) - INTRUDERS
     found = Counter({"left out": int((clusters.labels[own:] < 0).sum())})
