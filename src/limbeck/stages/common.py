@@ -123,7 +123,8 @@ def in_order(function: Callable[..., T], jobs: Sequence[tuple[str, tuple[Any, ..
     waiting: deque[tuple[str, Future[T]]] = deque()
     try:
         for name, arguments in jobs:
-            waiting.append((name, pool.submit(function, *arguments)))
+            # a pool whose worker has ended takes no job either
+            waiting.append((name, _named(name, partial(pool.submit, function, *arguments))))
             if len(waiting) > 2 * workers:
                 yield _next(waiting)
         while waiting:
