@@ -73,7 +73,8 @@ def ablations(sweep: str) -> Iterator[str]:
     yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key is changed from the row above, {seeds} seeds.\n"
     groups: dict[str, list[str]] = {}
     for name in plan.run.methods:
-        groups.setdefault(name.split("__")[0] if "__" in name else "reference", []).append(name)
+        group, swept, _ = name.partition("__")
+        groups.setdefault(group.removeprefix(f"{sweep}_") if swept else "reference", []).append(name)
     shares = {name: _share(plan, name) for name in plan.run.methods}
     columns = ["method", "options", "accuracy %", "minus baseline (95 %)", "resolved", "tangent share"]
     columns = columns if any(share != "–" for share in shares.values()) else columns[:-1]
