@@ -9,7 +9,8 @@ from snakemake.utils import min_version
 
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.priors.files import FILES, INDEX, MANIFEST, RECORD, all_files
+from limbeck.derived import TUNED_FAMILIES
+from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD, all_files
 
 min_version("9.27")
 

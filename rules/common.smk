@@ -42,6 +42,15 @@ def prior_weights(w):
     ]
 
 
+def tuning_base(w):
+    """The prior that one is tuned from."""
+    return f"{R}/priors/{PLAN.config.priors[w.prior].base}/{INDEX}"
+
+
+def tuning_latents(w):
+    return PLAN.tuning_latents(w.prior)
+
+
 def shard_images(w):
     return PLAN.images(w.dataset, "train")[int(w.shard)]
 

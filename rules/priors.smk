@@ -16,7 +16,7 @@ for family, files in FILES.items():
         benchmark:
             f"{R}/benchmarks/prior/{{prior}}.tsv"
         wildcard_constraints:
-            prior=PLAN.priors_of(family),
+            prior=PLAN.priors_of(family, tuned=False),
         conda:
             ENVIRONMENT
         threads: 2
@@ -25,3 +25,35 @@ for family, files in FILES.items():
         shell:
             "exec python -m limbeck --threads {threads} --log {log} prior --spec {params.spec:q} --images '{input.images}' --index {output.index}"
             " --prov {output.prov}"
+
+
+# tuned from another: the same files, and the loss as a picture
+for family in TUNED_FAMILIES:
+
+    rule:
+        name:
+            f"finetune_{family}"
+        input:
+            latents=tuning_latents,
+            base=tuning_base,
+        output:
+            *(
+                f"{R}/priors/{{prior}}/{name}"
+                for name in (*FILES[family][1:], RECORD, MANIFEST, LOSS)
+            ),
+            index=f"{R}/priors/{{prior}}/{INDEX}",
+            prov=f"{R}/priors/{{prior}}/prior.prov.json",
+        log:
+            f"{R}/logs/finetune/{{prior}}.log",
+        benchmark:
+            f"{R}/benchmarks/finetune/{{prior}}.tsv"
+        wildcard_constraints:
+            prior=PLAN.priors_of(family, tuned=True),
+        conda:
+            ENVIRONMENT
+        threads: 1
+        params:
+            spec=spec("finetune"),
+        shell:
+            "exec python -m limbeck --threads {threads} --log {log} finetune --spec {params.spec:q} --latents '{input.latents}'"
+            " --base {input.base} --index {output.index} --prov {output.prov}"

@@ -38,6 +38,8 @@ def check(plan: "Plan") -> None:
     for name, prior in plan.config.priors.items():
         if prior.train is not None:
             plan.known(f"priors.{name}.train.dataset", prior.train.dataset, plan.config.datasets)
+        if prior.finetune is not None:
+            plan.known(f"priors.{name}.finetune.dataset", prior.finetune.dataset, plan.config.datasets)
         if prior.refiner is not None:
             plan.known(f"priors.{name}.refiner", prior.refiner, plan.config.priors)
             if plan.config.priors[prior.refiner].family != "sdxl_refiner":
@@ -75,17 +77,41 @@ def _prior(plan: "Plan", dataset: str) -> None:
         view = getattr(prior, key)
         if view is not None and view not in views:
             raise LimbeckError(f"priors.{name}.{key}: {view!r} is not a view of dataset {dataset}; its views: {sorted(views)}")
-    for each in filter(None, (name, prior.refiner)):
+    for each in filter(None, (plan.vae_of(name), prior.refiner)):
         _weights(plan, each)
-    classes, folder = plan.source(dataset).classes, plan.local_weights(name)
+    classes = plan.source(dataset).classes
     if prior.family != "dit":
         prompts(classes)
-    elif prior.train is not None:
-        match_classes({c: i for i, c in enumerate(plan.source(prior.train.dataset).classes)}, classes, name)
-    elif folder is not None:  # a hub name is known when it has been fetched
-        match_classes(class_table(folder), classes, name)
-        if views[prior.view].size != (takes := native_size(folder)):
-            raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+        return
+    table = _class_table(plan, name)
+    if table is not None:
+        match_classes(table, classes, name)
+    folder = plan.local_weights(plan.vae_of(name))
+    if folder is not None and views[prior.view].size != (takes := native_size(folder)):
+        raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+
+
+def _class_table(plan: "Plan", name: str) -> dict[str, int] | None:
+    """Class name -> label of a DiT; None where a hub name must be fetched first.
+
+    Raises
+    ------
+    LimbeckError: it is tuned on classes that it does not know, and not in full.
+    """
+    prior, folder = plan.config.priors[name], plan.local_weights(name)
+    if prior.train is not None:
+        return {c: i for i, c in enumerate(plan.source(prior.train.dataset).classes)}
+    if prior.base is None or prior.finetune is None:
+        return class_table(folder) if folder is not None else None
+    table, own = _class_table(plan, prior.base), plan.source(prior.finetune.dataset).classes
+    if prior.finetune.mode == "full" and (table is None or not set(own) <= set(table)):
+        return {c: i for i, c in enumerate(own)} if table is not None else None
+    if table is not None:
+        try:
+            match_classes(table, own, prior.base)
+        except LimbeckError as error:
+            raise LimbeckError(f"priors.{name}.finetune: {error}, or tune it in full (mode: full)") from None
+    return table
 
 
 def _weights(plan: "Plan", prior: str) -> None:

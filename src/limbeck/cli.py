@@ -101,6 +101,17 @@ def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), i
 
 
 @app.command()
+def finetune(
+    *, spec: SpecOption, prov: ProvOption, latents: Paths, base: Path = typer.Option(), index: Path = typer.Option()
+) -> None:
+    """Tune a prior on a dataset's latents; goes on from its checkpoint."""
+    from limbeck.stages.finetune import run
+
+    with _stage(spec, prov, {"latents": _paths(latents), "base": base}) as s:
+        run(s, _paths(latents), base, index)
+
+
+@app.command()
 def encode(
     *,
     spec: SpecOption,

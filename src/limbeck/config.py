@@ -135,9 +135,74 @@ class PriorTraining(Model):
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored weights; loaded as float32")
 
 
-class Prior(Model):
-    """A diffusion prior: given weights, or trained by the pipeline."""
+class Finetune(Model):
+    """Train a prior's denoiser further on a dataset's latents; its VAE stays (METHODS.md section 4)."""
 
+    dataset: Name
+    mode: Literal["difffit", "full"] = Field(
+        "difffit",
+        description="difffit: biases, norms, class tables, a scale behind each attention and MLP; full: every weight, and a dit "
+        "gets the class table of a dataset with other labels",
+    )
+    criterion: Literal["diffusion", "inversion_matching", "minimax"] = Field(
+        "diffusion",
+        description="the diffusion loss alone, with IMS3's matching of inverted latents, or with MinimaxDiffusion's two",
+    )
+    lambda_im: float = Field(0.002, ge=0, description="inversion_matching: weight of the matching term")
+    matching: Literal["cosine", "l1", "l2"] = Field("cosine", description="inversion_matching: its distance (IMS3 Table 7)")
+    inversion_steps: int = Field(4, ge=1, description="inversion_matching: network evaluations up to t, the last differentiated")
+    variant: Literal["paper", "released"] = Field(
+        "paper", description="inversion_matching: released: one step without gradient, matched to the posterior mean"
+    )
+    representativeness: float = Field(0.002, ge=0, description="minimax: weight of 1 - least cosine to remembered real latents")
+    diversity: float = Field(0.008, ge=0, description="minimax: weight of the largest cosine to remembered predictions")
+    memory: int = Field(64, ge=1, description="minimax: latents of each kind remembered per class")
+    epochs: int = Field(8, ge=1, description="D3HR trains 400 for a dataset with other labels")
+    batch_size: int = Field(8, ge=1)
+    accumulate: int = Field(1, ge=1, description="batches per optimiser step")
+    lr: float | None = Field(None, gt=0, description="of AdamW, constant; null: 1e-3 for difffit, 1e-4 for full")
+    weight_decay: float = Field(0.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the moving average that is kept; 0: the last weights are")
+    cfg_dropout: float = Field(0.1, ge=0, le=1, description="share of images trained without their label")
+    checkpoint_every: int = Field(500, ge=1, description="optimiser steps between checkpoints, which a killed job goes on from")
+    seed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.lr or {"difffit": 1e-3, "full": 1e-4}[self.mode]
+
+    def read(self) -> dict[str, Any]:
+        """What its criterion and mode read of it."""
+        unread = {key for criterion, keys in CRITERION_KEYS.items() if criterion != self.criterion for key in keys}
+        return self.model_dump(mode="json", exclude=unread) | {"lr": self.rate}
+
+    @model_validator(mode="after")
+    def _read(self) -> "Finetune":
+        for criterion, keys in CRITERION_KEYS.items():
+            for key in sorted(self.model_fields_set & set(keys)):
+                if self.criterion != criterion:
+                    raise ValueError(f"'{key}' belongs to criterion {criterion}, not to {self.criterion}")
+        return self
+
+
+# what only one criterion reads
+CRITERION_KEYS = {
+    "inversion_matching": ("lambda_im", "matching", "inversion_steps", "variant"),
+    "minimax": ("representativeness", "diversity", "memory"),
+}
+# What a tuned prior takes from the one it is tuned from: always, or where it does not set them itself.
+OF_BASE = ("family", "view", "discovery_view", "encode_batch", "t5")
+FROM_BASE = ("prompt", "refiner", "refiner_start", "cfg_scale", "dtype")
+
+
+class Prior(Model):
+    """A diffusion prior: given weights, trained by the pipeline, or tuned from another."""
+
+    base: Name | None = Field(
+        None, description=f"the prior that it is tuned from; {', '.join(OF_BASE)} are that one's, {', '.join(FROM_BASE)} by default"
+    )
+    finetune: Finetune | None = None
     family: Literal["dit", "sd", "sdxl", "sdxl_refiner", "sd3"] = Field(
         "dit",
         description="dit: class labels; sd (Stable Diffusion 1, 2), sdxl, sd3: prompts from class names; sdxl_refiner: for refiner",
@@ -164,8 +229,14 @@ class Prior(Model):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Prior":
-        if (self.weights is None) == (self.train is None):
-            raise ValueError("needs exactly one of 'weights' and 'train' (set the other to null)")
+        if sum(origin is not None for origin in (self.weights, self.train, self.base)) != 1:
+            raise ValueError("needs exactly one of 'weights', 'train' and 'base' (set the others to null)")
+        if (self.base is None) != (self.finetune is None):
+            raise ValueError("'base' and 'finetune' belong together: what is tuned, and how")
+        if self.base is not None:
+            for key in sorted(self.model_fields_set & {*OF_BASE, "variant"}):
+                raise ValueError(f"a tuned prior has no '{key}', it takes that of its base {self.base!r}")
+            return self
         if self.train is not None and self.family != "dit":
             raise ValueError(f"only family dit is trained here, not {self.family}; set 'weights'")
         if self.refiner is not None and self.family != "sdxl":

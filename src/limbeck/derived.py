@@ -1,19 +1,50 @@
-"""Datasets of source ``pseudo``: what they take from the dataset they are made of, and how large they can become."""
+"""What is made of something else in the config: datasets of source ``pseudo``, and how large they can become; tuned priors."""
 
 import numpy as np
 
-from limbeck.config import INHERITED, Config, Dataset
+from limbeck.config import FROM_BASE, INHERITED, OF_BASE, Config, Dataset, Prior
 from limbeck.data.pseudo import labelled_count
 from limbeck.errors import LimbeckError
 
+TUNED_FAMILIES = ("dit", "sd", "sdxl")
+
 
 def inherit(config: Config) -> Config:
-    """The config with every such dataset's classes, channels, views and shards filled in, and no extractor that is not read.
+    """The config with everything filled in that datasets and priors take from those they are made of.
 
     Raises
     ------
-    LimbeckError: it is made of an unknown dataset, of itself or of another such one, or names an unknown extractor.
+    LimbeckError: what it is made of is unknown or itself, a dataset is made of another such one or names an unknown extractor.
     """
+    return config.model_copy(update={"datasets": _datasets(config), "priors": {n: _tuned(config, n, ()) for n in config.priors}})
+
+
+def lineage(config: Config, prior: str) -> list[str]:
+    """A prior, the one it is tuned from, and so on: the last has the VAE and is tuned from none."""
+    found = [prior]
+    while (base := config.priors[found[-1]].base) is not None:
+        found.append(base)
+    return found
+
+
+def _tuned(config: Config, name: str, above: tuple[str, ...]) -> Prior:
+    """A prior with its base's properties, where it has one."""
+    prior = config.priors[name]
+    if prior.base is None:
+        return prior
+    if prior.base not in config.priors:
+        raise LimbeckError(f"priors.{name}.base: unknown name {prior.base!r}; known: {sorted(config.priors)}")
+    if prior.base in (*above, name):
+        raise LimbeckError(f"priors.{name}.base: {prior.base!r} is tuned from {name!r} itself; name a prior with weights")
+    base = _tuned(config, prior.base, (*above, name))
+    if base.family not in TUNED_FAMILIES:
+        raise LimbeckError(f"priors.{name}.base: {prior.base!r} is of family {base.family}; tuned are {', '.join(TUNED_FAMILIES)}")
+    taken = (*OF_BASE, *(key for key in FROM_BASE if key not in prior.model_fields_set))
+    return prior.model_copy(update={key: getattr(base, key) for key in taken})
+
+
+def _datasets(config: Config) -> dict[str, Dataset]:
+    """Every such dataset with classes, channels, views and shards filled in, and no extractor that is not read."""
     datasets = dict(config.datasets)
     for name, spec in config.datasets.items():
         if spec.of is None:
@@ -28,7 +59,7 @@ def inherit(config: Config) -> Config:
             raise LimbeckError(f"{key}.extractor: unknown extractor {spec.extractor!r}; known: {list(config.extractor_names)}")
         unread = {"extractor": None} if spec.threshold is None else {}
         datasets[name] = spec.model_copy(update={field: getattr(parent, field) for field in INHERITED} | unread)
-    return config.model_copy(update={"datasets": datasets})
+    return datasets
 
 
 def most_images(counts: np.ndarray, spec: Dataset) -> np.ndarray:

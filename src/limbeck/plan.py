@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from limbeck import checks, specs
 from limbeck.config import TEACHER, Config, Dataset
 from limbeck.data.sources import Source, local_folder, open_source
-from limbeck.derived import inherit, most_images
+from limbeck.derived import inherit, lineage, most_images
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
     FULL,
@@ -71,10 +71,23 @@ class Plan:
         weights = self.config.priors[prior].weights
         return local_folder(weights) if weights else None
 
-    def priors_of(self, family: str) -> str:
-        """A wildcard constraint: the priors of a family."""
-        names = [name for name, prior in self.config.priors.items() if prior.family == family]
+    def priors_of(self, family: str, tuned: bool) -> str:
+        """A wildcard constraint: the priors of a family that are tuned from another, or those that are not."""
+        priors = self.config.priors.items()
+        names = [name for name, prior in priors if prior.family == family and (prior.base is not None) == tuned]
         return "|".join(map(re.escape, names)) or "(?!)"
+
+    def vae_of(self, prior: str) -> str:
+        """The prior whose VAE a prior has: the one that it is tuned from in the end, or itself."""
+        return lineage(self.config, prior)[-1]
+
+    def tuning_latents(self, prior: str) -> list[str]:
+        """The latents that a prior is tuned on; none where it is not tuned."""
+        spec = self.config.priors[prior]
+        if spec.finetune is None:
+            return []
+        folder = f"{self.root}/{spec.finetune.dataset}/{spec.view}/{self.vae_of(prior)}/latents"
+        return [f"{folder}/{shard}.zarr.zip" for shard in self.shards(spec.finetune.dataset)]
 
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:
@@ -222,7 +235,7 @@ class Plan:
 
     def latent_folder(self, dataset: str) -> str:
         """Where everything lives that is computed in the latents of the run's prior."""
-        return f"{self.root}/{dataset}/{self.config.priors[self.run.prior].discovery}/{self.run.prior}"
+        return f"{self.root}/{dataset}/{self.config.priors[self.run.prior].discovery}/{self.vae_of(self.run.prior)}"
 
     def latents(self, dataset: str, shard: int | str) -> str:
         """Latents of a shard's training images."""

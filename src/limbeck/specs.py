@@ -70,6 +70,15 @@ def _prior(plan: "Plan", w: Wildcards) -> Spec:
     return {**slice_, "load": load}, [FAMILIES[prior.family][0], *(["limbeck.priors.training"] if prior.train else [])]
 
 
+def _finetune(plan: "Plan", w: Wildcards) -> Spec:
+    prior = plan.config.priors[w["prior"]]
+    assert prior.finetune is not None
+    name = prior.finetune.dataset
+    options = {key: value for key, value in _load_options(plan, name, prior).items() if key != "refiner_start"}
+    slice_ = {"family": prior.family, "prior": options, "dtype": prior.dtype, "finetune": prior.finetune.read()}
+    return slice_, [FAMILIES[prior.family][0]]
+
+
 def _size(plan: "Plan", dataset: str, view: str) -> int:
     views = plan.dataset(dataset).views
     if view not in views:
@@ -225,6 +234,7 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "ingest": _ingest,
     "label": _label,
     "prior": _prior,
+    "finetune": _finetune,
     "encode": _encode,
     "reencode": _reencode,
     "reduce": _reduce,

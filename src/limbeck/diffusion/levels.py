@@ -7,7 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+Scalar = float | Tensor  # of all latents, or (N, 1, 1, 1), each its own
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,13 @@ class Level:
     solver_sigma: what the solver itself calls sigma: sigma / alpha where alpha² + sigma² = 1, sigma under flow matching.
     """
 
-    alpha: float
-    sigma: float
-    from_x: float
-    from_output: float
-    noise_from_x: float
-    noise_from_output: float
-    solver_sigma: float
+    alpha: Scalar
+    sigma: Scalar
+    from_x: Scalar
+    from_output: Scalar
+    noise_from_x: Scalar
+    noise_from_output: Scalar
+    solver_sigma: Scalar
 
     def clean(self, x: Tensor, output: Tensor) -> Tensor:
         """x0_hat of a model's output; for predicted noise (x_t - sqrt(1 - abar) eps) / sqrt(abar) (CoDA Eq. 4)."""
@@ -34,14 +37,19 @@ class Level:
         return self.noise_from_x * x + self.noise_from_output * output
 
 
-def variance_preserving(abar: float, prediction: str = "epsilon") -> Level:
+def variance_preserving(abar: Scalar, prediction: str = "epsilon") -> Level:
     """alpha² = abar, sigma² = 1 - abar; ``prediction``: epsilon, or v = alpha eps - sigma z0 (Salimans & Ho 2022, App. D).
 
     Raises
     ------
     ValueError: another prediction.
     """
-    alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
+    alpha: Scalar
+    sigma: Scalar
+    if isinstance(abar, Tensor):
+        alpha, sigma = torch.sqrt(abar), torch.sqrt(1 - abar)
+    else:
+        alpha, sigma = math.sqrt(abar), math.sqrt(1 - abar)
     if prediction == "epsilon":
         return Level(alpha, sigma, 1 / alpha, -sigma / alpha, 0.0, 1.0, sigma / alpha)
     if prediction == "v_prediction":

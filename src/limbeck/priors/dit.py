@@ -53,9 +53,8 @@ class DitPrior(VaePrior):
     def class_ids(self, classes: Sequence[str]) -> list[int]:
         return match_classes(class_table(self.name), classes, self.name)
 
-    @torch.inference_mode()
-    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        timestep = torch.full((len(x),), t, dtype=torch.long)
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        timestep = torch.as_tensor(t).long().expand(len(x))
         out = self.transformer(x, timestep=timestep, class_labels=labels).sample
         channels = x.shape[1]
         return out[:, :channels], (out[:, channels:] if out.shape[1] > channels else None)

@@ -10,6 +10,8 @@ INDEX = "model_index.json"
 SCHEDULER = "scheduler/scheduler_config.json"
 MANIFEST = "prior.json"  # schema "prior": the hashes of a stored prior's files
 RECORD = "training.json"  # how the weights came to be
+LOSS = "loss.png"  # of a tuned prior
+DELTA = "delta.safetensors"  # of one tuned by DiffFit: what was trained, alone
 
 
 def _models(*folders: str, file: str = "diffusion_pytorch_model.safetensors") -> tuple[str, ...]:
@@ -54,9 +56,9 @@ def missing_files(folder: Path, family: str) -> list[str]:
 
 
 def weight_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the weights of a stored prior, from its manifest."""
+    """SHA-256 of the weights that a stored prior is loaded from, by the manifest."""
     hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["results"]["sha256"]
-    return {name: value for name, value in hashes.items() if name.endswith(".safetensors")}
+    return {name: value for name, value in hashes.items() if name.endswith(".safetensors") and name != DELTA}
 
 
 def native_size(folder: Path) -> int:

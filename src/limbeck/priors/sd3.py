@@ -26,9 +26,8 @@ class Sd3Prior(TextPrior):
     def embed(self, prompt: str | None) -> Embedded:
         return encoded(self.pipe, prompt, pooled=True, prompt_2=None, prompt_3=None)
 
-    @torch.inference_mode()
-    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         found = self.conditions(labels)
-        timestep = torch.full((len(x),), t)
+        timestep = torch.as_tensor(t).expand(len(x))
         out = self.pipe.transformer(x, timestep=timestep, encoder_hidden_states=found["hidden"], pooled_projections=found["pooled"])
         return out.sample, None

@@ -12,6 +12,7 @@ from limbeck.priors import schedulers
 from limbeck.priors.base import VaePrior
 from limbeck.priors.prompts import prompts
 
+KEPT = 64  # a tenth of a gigabyte at most, SD3's with T5 four times that
 Embedded = dict[str, Tensor]  # hidden: (L, D); pooled: (P,), where the family has it
 
 
@@ -39,12 +40,14 @@ class TextPrior(VaePrior):
         raise NotImplementedError
 
     def conditions(self, labels: Tensor) -> Embedded:
-        """The embeddings of a batch, stacked. A class's are kept until another class comes."""
-        wanted = set(labels.tolist())
-        self._embedded = {label: found for label, found in self._embedded.items() if label in wanted}
-        for label in wanted - set(self._embedded):
-            self._embedded[label] = self.embed(None if label == self.null else self._prompts[label])
+        """The embeddings of a batch, stacked. Those of the last KEPT classes are kept."""
+        for label in sorted(set(labels.tolist())):
+            # taken out and put back: the order is that of their last use
+            found = self._embedded.pop(label, None)
+            self._embedded[label] = found or self.embed(None if label == self.null else self._prompts[label])
         rows = [self._embedded[label] for label in labels.tolist()]
+        for label in list(self._embedded)[:-KEPT]:
+            del self._embedded[label]
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
     def scheduler(self, solver: str, steps: int) -> schedulers.Scheduler:

@@ -29,8 +29,7 @@ class SdPrior(TextPrior):
     def embed(self, prompt: str | None) -> Embedded:
         return encoded(self.pipe, prompt, pooled=False)
 
-    @torch.inference_mode()
-    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.pipe.unet(x, t, encoder_hidden_states=self.conditions(labels)["hidden"]).sample, None
 
 
@@ -63,8 +62,7 @@ class SdxlPrior(TextPrior):
     def embed(self, prompt: str | None) -> Embedded:
         return {**encoded(self.pipe, prompt, pooled=True), "ids": self._sizes}
 
-    @torch.inference_mode()
-    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.refiner and t < self._cutoff:
             return self.refiner.denoise(x, t, labels)
         return _conditioned(self.pipe.unet, x, t, self.conditions(labels)), None
@@ -89,11 +87,10 @@ class SdxlRefiner(TextPrior):
         score = AESTHETIC[prompt is None]
         return {**encoded(self.pipe, prompt, pooled=True), "ids": torch.tensor([*self._sizes, score])}
 
-    @torch.inference_mode()
-    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         return _conditioned(self.pipe.unet, x, t, self.conditions(labels)), None
 
 
-def _conditioned(unet: Any, x: Tensor, t: float, found: Embedded) -> Tensor:
+def _conditioned(unet: Any, x: Tensor, t: float | Tensor, found: Embedded) -> Tensor:
     added = {"text_embeds": found["pooled"], "time_ids": found["ids"]}
     return unet(x, t, encoder_hidden_states=found["hidden"], added_cond_kwargs=added).sample

@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from limbeck.artifacts import IMAGES
 from limbeck.config import PriorTraining
 from limbeck.data.sources import package_path
 from limbeck.priors import dit
-from limbeck.priors.files import FILES, INDEX, MANIFEST, RECORD, all_files, class_table
+from limbeck.priors.files import DELTA, FILES, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table
 from limbeck.priors.registry import family
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.store import digest, write_json
@@ -30,16 +31,23 @@ SCHEDULER = {
 
 def run(spec: Spec, images: Sequence[Path], index: Path) -> None:
     """Write the prior beside ``index`` (its model_index.json), whole or not at all."""
-    folder = index.parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with stored(spec, index) as part:
         if spec["train"] is not None:
             _train(spec, images, part)
         else:
             _copy(spec, part)
+
+
+@contextmanager
+def stored(spec: Spec, index: Path) -> Iterator[Path]:
+    """A folder to write a prior into; afterwards its files stand beside ``index`` with a manifest of their hashes."""
+    folder = index.parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        yield part
         folder.mkdir(exist_ok=True)
-        files = [*all_files(part, spec["family"]), RECORD]
+        files = [*all_files(part, spec["family"]), *(name for name in (RECORD, LOSS, DELTA) if (part / name).is_file())]
         write_json(part / MANIFEST, "prior", params(spec), {"sha256": {name: digest(part / name) for name in files}})
         for name in (*files[1:], MANIFEST, INDEX):  # the index last: it stands for the whole
             (folder / name).parent.mkdir(exist_ok=True)

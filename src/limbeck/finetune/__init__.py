@@ -1,0 +1,1 @@
+"""Training a stored prior further: which parameters, by which criterion."""

@@ -1,0 +1,201 @@
+"""The loop that tunes a denoiser: gradient accumulation, moving average, checkpoints that it goes on from.
+
+Every image's timestep, noise and label dropout have their own stream per epoch, and each epoch's order has one, so the same weights
+come out whether or not the loop was interrupted.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from limbeck.finetune.criteria import Batch, Criterion, Model
+from limbeck.finetune.difffit import trained
+from limbeck.seeds import stream
+
+Report = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """latents: (N, C, H, W), any float type. classes: (N,) of the dataset. labels: the prior's of each class. null: its label of no
+    class. timesteps: of its training table.
+    """
+
+    latents: np.ndarray
+    classes: np.ndarray
+    labels: Sequence[int]
+    null: int
+    timesteps: int
+
+
+@dataclass
+class Progress:
+    """How far the training is: steps taken, and mean terms of the loss between two points of the history."""
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    running: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+
+
+class Checkpoint:
+    """One file with everything needed to go on; written whole or not at all, read only if it is of this very task."""
+
+    def __init__(self, path: Path, task: str):
+        self.path, self.task = path, task
+
+    def load(self) -> tuple[Progress, dict[str, Tensor]] | None:
+        """What was saved; None where there is nothing of this task that can be read."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                about = json.loads(file.metadata()["progress"])
+                if about.pop("task") != self.task:
+                    return None
+                return Progress(**about), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except Exception:  # whatever is wrong with it, training from the start is right
+            return None
+
+    def save(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
+        """Replace the file."""
+        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(contiguous, part, {"progress": json.dumps({"task": self.task, **vars(progress)})})
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """When the training has ended."""
+        self.path.unlink(missing_ok=True)
+
+
+def steps_of(images: int, batch: int, accumulate: int, epochs: int) -> tuple[int, int]:
+    """Optimiser steps per epoch, the short last one dropped, and in all.
+
+    Raises
+    ------
+    ValueError: fewer images than one step takes.
+    """
+    per_epoch = images // (batch * accumulate)
+    if not per_epoch:
+        raise ValueError(f"{images} images are fewer than batch_size * accumulate = {batch * accumulate}; lower them")
+    return per_epoch, per_epoch * epochs
+
+
+def batch_of(data: Data, rows: np.ndarray, epoch: int, seed: int, dropout: float) -> Batch:
+    """Images ``rows`` with this epoch's timesteps, noise and dropped labels."""
+    shape = data.latents.shape[1:]
+    t, noise, drop = np.empty(len(rows), np.int64), np.empty((len(rows), *shape), np.float32), np.empty(len(rows), bool)
+    for at, row in enumerate(rows):
+        draw = stream(seed, "finetune", int(data.classes[row]), int(row), epoch)
+        t[at], drop[at], noise[at] = draw.integers(data.timesteps), draw.random() < dropout, draw.standard_normal(shape, np.float32)
+    classes = torch.from_numpy(data.classes[rows].astype(np.int64))
+    labels = torch.tensor(data.labels)[classes]
+    return Batch(
+        clean=torch.from_numpy(data.latents[rows].astype(np.float32)),
+        noise=torch.from_numpy(noise),
+        t=torch.from_numpy(t),
+        classes=classes,
+        labels=labels,
+        dropped=torch.where(torch.from_numpy(drop), torch.full_like(labels, data.null), labels),
+    )
+
+
+def tune(
+    network: nn.Module, predict: Model, criterion: Criterion, data: Data, options: Any, checkpoint: Checkpoint, report: Report
+) -> list[dict[str, float]]:
+    """Train the parameters of ``network`` that require gradients; returns the history: mean terms at up to 100 points.
+
+    predict: asks the network. options: ``limbeck.config.Finetune``. With ``ema`` > 0 the network is left with the moving average.
+
+    Raises
+    ------
+    ValueError: the loss is no longer a number (step and learning rate named), or fewer images than a step takes.
+    """
+    per_epoch, steps = steps_of(len(data.latents), options.batch_size, options.accumulate, options.epochs)
+    weights, size = trained(network), options.batch_size * options.accumulate
+    optimiser = torch.optim.AdamW(weights.values(), lr=options.rate, weight_decay=options.weight_decay)
+    average = {name: w.detach().clone() for name, w in weights.items()} if options.ema else {}
+    now = _resume(checkpoint, weights, optimiser, average, criterion)
+    every = max(1, steps // 100)
+    order = np.empty(0, np.int64)
+    for step in range(now.step, steps):
+        epoch, at = divmod(step, per_epoch)
+        if not len(order) or at == 0:
+            order = stream(options.seed, "finetune.order", step=epoch).permutation(len(data.latents))
+        rows = order[at * size : (at + 1) * size]
+        value = 0.0
+        for part in np.split(rows, options.accumulate):
+            terms = criterion(predict, batch_of(data, part, epoch, options.seed, options.cfg_dropout))
+            means = {name: term.mean() / options.accumulate for name, term in terms.items()}
+            loss = torch.stack(list(means.values())).sum()
+            loss.backward()
+            value += loss.item()
+            for name, mean in means.items():
+                now.running[name] = now.running.get(name, 0.0) + mean.item()
+        if not math.isfinite(value):
+            raise ValueError(f"the loss is {value} at step {step} of {steps} (learning rate {options.rate:.2e}); lower finetune.lr")
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            # as the priors are trained: a short memory at first
+            keep = min(options.ema, (step + 1) / (step + 10))
+            for name, mean in average.items():
+                mean.lerp_(weights[name], 1 - keep)
+        now.step, now.counted = step + 1, now.counted + 1
+        if now.step % every == 0:
+            point = {name: total / now.counted for name, total in now.running.items()}
+            now.history.append({"step": now.step, "loss": sum(point.values()), **point})
+            report(now.step, steps, now.history[-1]["loss"])
+            now.running, now.counted = {}, 0
+        if now.step % options.checkpoint_every == 0 and now.step < steps:
+            checkpoint.save(now, _state(weights, optimiser, average, criterion))
+    with torch.no_grad():
+        for name, mean in average.items():
+            weights[name].copy_(mean)
+    return now.history
+
+
+def _state(
+    weights: dict[str, nn.Parameter], optimiser: torch.optim.Optimizer, average: dict[str, Tensor], criterion: Criterion
+) -> dict[str, Tensor]:
+    state = {f"weights/{name}": w for name, w in weights.items()} | {f"average/{name}": a for name, a in average.items()}
+    for name, weight in weights.items():
+        state |= {f"{key}/{name}": value for key, value in optimiser.state[weight].items()}
+    return state | {f"criterion/{name}": value for name, value in criterion.state.items()}
+
+
+@torch.no_grad()
+def _resume(
+    checkpoint: Checkpoint,
+    weights: dict[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    criterion: Criterion,
+) -> Progress:
+    found = checkpoint.load()
+    if found is None:
+        return Progress()
+    progress, state = found
+    for key, value in state.items():
+        kind, name = key.split("/", 1)
+        if kind == "weights":
+            weights[name].copy_(value)
+        elif kind == "average":
+            average[name].copy_(value)
+        elif kind == "criterion":
+            criterion.state[name] = value
+        else:
+            optimiser.state[weights[name]][kind] = value
+    return progress
