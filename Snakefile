@@ -46,6 +46,7 @@ wildcard_constraints:
     fit="[a-z]+-[0-9a-f]{6}",
     discovery="[a-z]+-[0-9a-f]{6}",
     tangents="tangents-[0-9a-f]{6}",
+    candidates="candidates-[0-9a-f]{6}",
     inversion="inversion-[0-9a-f]{6}",
     start="gaussian-[0-9a-f]{6}",
     split="train|test",

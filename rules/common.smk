@@ -83,7 +83,7 @@ def discovery_embedding(w):
 
 
 def method_of(w):
-    return PLAN.method(w.method, int(w.ipc), w.dataset)
+    return PLAN.sampled(w)
 
 
 def cell_prototypes(w):
@@ -127,8 +127,7 @@ def sample_starts(w):
 
 
 def start_statistics(w):
-    method = PLAN.start_method(w.start, int(w.ipc), w.dataset)
-    return PLAN.inverted(w.dataset, method, w.shard)
+    return PLAN.inverted(w.dataset, PLAN.start_method(w), w.shard)
 
 
 def sample_tangents(w):
@@ -138,8 +137,33 @@ def sample_tangents(w):
 
 
 def tangents_prototypes(w):
-    method = PLAN.tangents_method(w.tangents, int(w.ipc), w.dataset)
+    method = PLAN.tangents_method(w)
     return PLAN.prototypes(w.dataset, method, int(w.ipc), int(w.seed), w.shard)
+
+
+def groups_of(w, *names):
+    """Files of a method's candidate groups: every group's, for each of ``names``."""
+    folders = PLAN.candidates(w.dataset, method_of(w), int(w.ipc), int(w.seed))
+    return [f"{folder}/{name}.zarr.zip" for folder in folders for name in names]
+
+
+def group_images(w):
+    return groups_of(w, w.shard)
+
+
+def group_features(w):
+    """Features of all candidates, group by group."""
+    extractor = method_of(w).keep["extractor"]
+    shards = PLAN.shards(w.dataset)
+    return groups_of(w, *(f"features/{extractor}-{shard}" for shard in shards))
+
+
+def centroid_features(w):
+    """Features of the real images that the classes' centroids are of."""
+    keep = method_of(w).keep
+    if keep["centroids"] != "real":
+        return []
+    return PLAN.features(w.dataset, "train", keep["extractor"])
 
 
 def real_images(w):

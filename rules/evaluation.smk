@@ -69,6 +69,21 @@ rule embed:
         " --features {output.features} --prov {output.prov}"
 
 
+use rule embed as embed_candidates with:
+    input:
+        images=f"{GROUP}/{{shard}}.zarr.zip",
+        weights=extractor_files,
+        teacher=teacher_file("model.safetensors"),
+        record=teacher_file("teacher.json"),
+    output:
+        features=f"{GROUP}/features/{{extractor}}-{{shard}}.zarr.zip",
+        prov=f"{GROUP}/features/{{extractor}}-{{shard}}.prov.json",
+    log:
+        f"{R}/logs/embed/{GROUP_JOB}.{{extractor}}-{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/embed/{GROUP_JOB}.{{extractor}}-{{shard}}.tsv"
+
+
 rule measure:
     input:
         distilled=row_features,

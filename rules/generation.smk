@@ -1,5 +1,7 @@
 CELL = f"{R}/{{dataset}}/{{prior}}/{{method}}/ipc{{ipc}}/seed{{seed}}"
 JOB = "{dataset}.{prior}.{method}.ipc{ipc}.seed{seed}"
+GROUP = f"{R}/{{dataset}}/{{prior}}/candidates/{{candidates}}/ipc{{ipc}}/seed{{seed}}"
+GROUP_JOB = "{dataset}.{prior}.{candidates}.ipc{ipc}.seed{seed}"
 
 
 rule pick:
@@ -14,7 +16,7 @@ rule pick:
     benchmark:
         f"{R}/benchmarks/pick/{JOB}.{{shard}}.tsv"
     wildcard_constraints:
-        method=PLAN.generated(False),
+        method=PLAN.made_by("pick"),
         ipc=r"\d+",
     conda:
         ENVIRONMENT
@@ -132,7 +134,7 @@ rule sample:
     benchmark:
         f"{R}/benchmarks/sample/{JOB}.{{shard}}.tsv"
     wildcard_constraints:
-        method=PLAN.generated(True),
+        method=PLAN.made_by("sample"),
         ipc=r"\d+",
     conda:
         ENVIRONMENT
@@ -151,6 +153,65 @@ rule sample:
     shell:
         "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.given}"
         " --distilled {output.distilled} --prov {output.prov}"
+
+
+# a candidate group is the method's sampling under a seed of its own, so one more group samples only that one
+use rule sample as candidates with:
+    output:
+        distilled=f"{GROUP}/{{shard}}.zarr.zip",
+        prov=f"{GROUP}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/candidates/{GROUP_JOB}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/candidates/{GROUP_JOB}.{{shard}}.tsv"
+
+
+rule choose:
+    input:
+        candidates=group_features,
+        real=centroid_features,
+    output:
+        subgroups=f"{CELL}/subgroups.zarr.zip",
+        prov=f"{CELL}/subgroups.prov.json",
+    log:
+        f"{R}/logs/choose/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/choose/{JOB}.tsv"
+    wildcard_constraints:
+        method=PLAN.made_by("keep"),
+        ipc=r"\d+",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("choose"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} choose --spec {params.spec:q} --candidates '{input.candidates}'"
+        " --real '{input.real}' --subgroups {output.subgroups} --prov {output.prov}"
+
+
+rule keep:
+    input:
+        candidates=group_images,
+        subgroups=f"{CELL}/subgroups.zarr.zip",
+    output:
+        distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",
+        prov=f"{CELL}/distilled-{{shard}}.prov.json",
+    log:
+        f"{R}/logs/keep/{JOB}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/keep/{JOB}.{{shard}}.tsv"
+    wildcard_constraints:
+        method=PLAN.made_by("keep"),
+        ipc=r"\d+",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("keep"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} keep --spec {params.spec:q} --candidates '{input.candidates}'"
+        " --subgroups {input.subgroups} --distilled {output.distilled} --prov {output.prov}"
 
 
 rule export:

@@ -280,6 +280,19 @@ STARTS = Schema(
         ),
     },
 )
+_GROUP = ("class", "group")
+SUBGROUPS = Schema(
+    "subgroups",
+    1,
+    "Which of its candidate groups every class keeps (IMS3 Eq. 10), and the terms of the choice.",
+    {
+        "labels": ArraySpec(("class",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
+        "groups": ArraySpec(("class",), "int64", "group", "the chosen one", (0, 999)),
+        "near": ArraySpec(_GROUP, "float64", "1", "log(1 - cosine) of the group's centroid and the class's", (-14, 1)),
+        "apart": ArraySpec(_GROUP, "float64", "1", "mean log(1 - cosine) to all candidates of other classes", (-14, 1)),
+        "scores": ArraySpec(_GROUP, "float64", "1", "alpha near - beta apart; the lowest is the best", (-1e9, 1e9)),
+    },
+)
 DISTILLED = Schema(
     "distilled",
     2,
@@ -349,7 +362,21 @@ FEATURES = Schema(
 
 SCHEMAS: dict[str, Schema] = {
     s.name: s
-    for s in (IMAGES, LATENTS, EMBEDDING, TREE, CLUSTERS, PROTOTYPES, TARGETS, TANGENTS, STATISTICS, STARTS, DISTILLED, FEATURES)
+    for s in (
+        IMAGES,
+        LATENTS,
+        EMBEDDING,
+        TREE,
+        CLUSTERS,
+        PROTOTYPES,
+        TARGETS,
+        TANGENTS,
+        STATISTICS,
+        STARTS,
+        SUBGROUPS,
+        DISTILLED,
+        FEATURES,
+    )
 }
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),

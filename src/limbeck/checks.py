@@ -46,6 +46,7 @@ def check(plan: "Plan") -> None:
                 raise LimbeckError(f"priors.{name}.refiner: {prior.refiner!r} is no refiner; set its family to sdxl_refiner")
     for ipc in run.ipc:
         plan.seeds(ipc)
+        plan.methods(ipc)
     for dataset in run.datasets:
         plan.known("run.datasets", dataset, plan.config.datasets)
         _dataset(plan, dataset)
@@ -56,7 +57,7 @@ def _dataset(plan: "Plan", dataset: str) -> None:
     plan.source(dataset).counts("test")
     plan.extractor_files(plan.dataset(dataset).extractor)
     for ipc in plan.run.ipc:
-        for name in (*plan.run.methods, *(r for r in plan.run.references if r != FULL)):
+        for name in (*plan.methods(ipc), *(r for r in plan.run.references if r != FULL)):
             method = plan.method(name, ipc, dataset)
             check_ipc(method, ipc)
             if method.discovery is not None and counts.min() < ipc:
@@ -64,14 +65,15 @@ def _dataset(plan: "Plan", dataset: str) -> None:
                 most = f"{'at most ' if plan.dataset(dataset).of else ''}{counts.min()}"
                 raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
             plan.extractor_files(method.features)
+            plan.extractor_files((method.keep or {}).get("extractor"))
             if method.needs_prior:
-                _prior(plan, dataset)
+                _prior(plan, method.prior, dataset)
             if plan.reencodes:
                 check_reencoded(method, plan.run.prior)
 
 
-def _prior(plan: "Plan", dataset: str) -> None:
-    name, prior = plan.run.prior, plan.config.priors[plan.run.prior]
+def _prior(plan: "Plan", name: str, dataset: str) -> None:
+    prior = plan.config.priors[name]
     views = plan.config.datasets[dataset].views
     for key in ("view", "discovery_view"):
         view = getattr(prior, key)

@@ -274,6 +274,31 @@ def sample(
 
 
 @app.command()
+def choose(*, spec: SpecOption, prov: ProvOption, candidates: Paths, real: Paths = "", subgroups: Path = typer.Option()) -> None:
+    """Choose one of every class's candidate groups, by their features."""
+    from limbeck.stages.choose import run
+
+    with _stage(spec, prov, {"candidates": _paths(candidates), "real": _paths(real)}) as s:
+        run(s, _paths(candidates), _paths(real), subgroups)
+
+
+@app.command()
+def keep(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    candidates: Paths,
+    subgroups: Path = typer.Option(),
+    distilled: Path = typer.Option(),
+) -> None:
+    """Keep the chosen group of every class."""
+    from limbeck.stages.keep import run
+
+    with _stage(spec, prov, {"candidates": _paths(candidates), "subgroups": subgroups}) as s:
+        run(s, _paths(candidates), subgroups, distilled)
+
+
+@app.command()
 def export(*, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Path = typer.Option()) -> None:
     """A distilled set as a PNG folder per class."""
     from limbeck.stages.export import run

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 TEACHER = "teacher"  # the extractor that is built in: the run's teacher
 VAE = "vae"  # the feature space of the prior's own latents
 RESERVED = {
@@ -20,6 +21,7 @@ RESERVED = {
     "targets",
     "inverted",
     "starts",
+    "candidates",
     "none",
     "ipcall",
     ".",
@@ -272,8 +274,9 @@ class Run(Model):
     datasets: tuple[Name, ...] = ("fashion-mini",)
     ipc: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), description="images per class")
     prior: Name = "fashion-dit"
-    methods: tuple[Name, ...] = Field(
-        ("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda", "d3hr"), min_length=1
+    methods: Names | dict[int, Names] = Field(
+        ("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda", "d3hr", "ims3"),
+        description="rows of the table, or a mapping by IPC",
     )
     references: tuple[Literal["full", "subset"], ...] = Field(
         ("full", "subset"), description="rows for the whole training set and for a size-matched random real subset"
@@ -298,7 +301,12 @@ class Config(Model):
             source="idx", path="/usr/share/datasets/fashion-mnist", channels=1, views={"v32": View(size=32, resize="pad")}
         ),
     }
-    priors: dict[Name, Prior] = {"fashion-dit": Prior(weights="package:fashion-dit", view="v32", cfg_scale=1.5)}
+    priors: dict[Name, Prior] = {
+        "fashion-dit": Prior(weights="package:fashion-dit", view="v32", cfg_scale=1.5),
+        "fashion-dit-im": Prior(
+            base="fashion-dit", finetune=Finetune(dataset="fashion-mini", criterion="inversion_matching", epochs=2)
+        ),
+    }
     methods: dict[Name, dict[str, Any]] = {
         "random": {"base": "random"},
         "kmeans": {"base": "kmeans"},
@@ -311,6 +319,7 @@ class Config(Model):
         "coda_real": {"base": "coda_real"},
         "coda": {"base": "coda"},
         "d3hr": {"base": "d3hr"},
+        "ims3": {"base": "ims3", "prior": "fashion-dit-im"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
     extractors: dict[Name, Extractor] = {}

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from limbeck import components
 from limbeck.config import TEACHER, VAE, Config, Model, Prior
+from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.options import (
     AgglomerativeDiscovery,
@@ -32,6 +33,7 @@ from limbeck.options import (
     ModeGuidance,
     RandomDiscovery,
     Sampler,
+    SubgroupSelection,
     TangentOptions,
 )
 
@@ -62,6 +64,8 @@ DISCOVERY: dict[str, Discovery] = {
 }
 # where sampling starts: pure noise, or a draw from class statistics
 START: dict[str, type[Model] | None] = {"noise": None, "gaussian": GaussianStart}
+# what is kept of what is sampled: all of it, or the best of several candidate groups
+KEEP: dict[str, type[Model] | None] = {"all": None, "subgroup": SubgroupSelection}
 GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
 
 # The solvers of each family of priors, its own first, and its guidance scale where neither prior nor method sets one.
@@ -98,11 +102,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "coda_real": {"discovery": "density", "generate": False},
     "coda": {"discovery": "density", "guidance": ["alignment"], "generate": True},
     "d3hr": {"discovery": None, "start": "gaussian", "generate": True},
+    "ims3": {"discovery": None, "generate": True, "keep": "subgroup"},
 }
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
 T = TypeVar("T")
-COMPOSITION = ("discovery", "start", "guidance", "generate")
+COMPOSITION = ("discovery", "start", "guidance", "keep", "generate")
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ class Method:
     discovery: dict[str, Any] | None
     guidance: tuple[dict[str, Any], ...]
     sampler: dict[str, Any] | None
+    prior: str
     start: dict[str, Any] | None = None
+    keep: dict[str, Any] | None = None
 
     @property
     def needs_prior(self) -> bool:
@@ -175,6 +182,12 @@ class Method:
     def start_name(self) -> str | None:
         """Where that choice is cached."""
         return _named("gaussian", {**self.draws, "inversion": self.inversion_name}) if self.draws else None
+
+    @property
+    def candidates_name(self) -> str | None:
+        """Where its candidate groups are cached, whatever is chosen among them; None where all that is sampled is kept."""
+        parts = {"discovery": self.discovery, "start": self.start, "guidance": self.guidance, "sampler": self.sampler}
+        return _named("candidates", parts) if self.keep else None
 
     def modules(self) -> list[str]:
         """The modules that generation loads by name (for the fingerprint)."""
@@ -243,9 +256,10 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     base = spec.pop("base", None)
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
+    prior = _own_prior(config, spec.pop("prior", None) or prior, prior, f"{where}.prior")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
     own = {key: spec.pop(key) for key in COMPOSITION if key in spec}
-    composition = {"start": "noise", "guidance": [], "options": {}, **METHODS[base], **own}
+    composition = {"start": "noise", "guidance": [], "keep": "all", "options": {}, **METHODS[base], **own}
 
     parts: list[tuple[str, str, type[Model]]] = []
     discovery = composition["discovery"]
@@ -256,6 +270,9 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     start = _choose(START, composition["start"], f"{where}.start")
     if start is not None:
         parts.append(("start", composition["start"], start))
+    keep = _choose(KEEP, composition["keep"], f"{where}.keep")
+    if keep is not None:
+        parts.append(("keep", composition["keep"], keep))
     if composition["generate"]:
         parts.append(("sampler", "sampler", Sampler))
     _check_composition(where, composition)
@@ -263,17 +280,18 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     fields = {key for _, _, model in parts for key in model.model_fields}
     for key in spec:
         if key not in fields:
-            raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base'})}")
-    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "start": [], "guidance": [], "sampler": []}
+            raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base', 'prior'})}")
+    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "start": [], "guidance": [], "keep": [], "sampler": []}
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
     _fill(built, ipc, config.priors[prior])
     _check_solver(where, built, config.priors[prior], prior)
-    for options in built["discovery"]:
-        if options.get("features", TEACHER) not in config.extractor_names:
-            known = [VAE, *config.extractor_names]
-            raise LimbeckError(f"{where}.features: unknown extractor {options['features']!r}; known: {known}")
+    for key, more, role in (("features", [VAE], "discovery"), ("extractor", [], "keep")):
+        for options in built[role]:
+            known = [*more, *config.extractor_names]
+            if options.get(key, TEACHER) not in known:
+                raise LimbeckError(f"{where}.{key}: unknown extractor {options[key]!r}; known: {known}")
     for guidance in built["guidance"]:
         steps = built["sampler"][0]["steps"]
         if guidance.get("t_stop", 0) > steps:
@@ -286,8 +304,19 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         discovery=next(iter(built["discovery"]), None),
         guidance=tuple(built["guidance"]),
         sampler=next(iter(built["sampler"]), None),
+        prior=prior,
         start=next(iter(built["start"]), None),
+        keep=next(iter(built["keep"]), None),
     )
+
+
+def _own_prior(config: Config, own: Any, run: str, where: str) -> str:
+    """A method's prior: the run's, or one with the same VAE, so that both work in the same latents."""
+    if own != run and own not in config.priors:
+        raise LimbeckError(f"{where}: unknown name {own!r}; known: {sorted(config.priors)}")
+    if lineage(config, own)[-1] != lineage(config, run)[-1]:
+        raise LimbeckError(f"{where}: {own!r} has another VAE than run.prior {run!r}; name one tuned from it, or null")
+    return str(own)
 
 
 def _check_composition(where: str, composition: dict[str, Any]) -> None:
@@ -297,6 +326,8 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
         raise LimbeckError(f"{where}.guidance: keeps real images, so there is nothing to guide; set 'generate: true'")
     if not composition["generate"] and composition["start"] != "noise":
         raise LimbeckError(f"{where}.start: keeps real images, so nothing starts anywhere; set 'generate: true'")
+    if not composition["generate"] and composition["keep"] != "all":
+        raise LimbeckError(f"{where}.keep: keeps real images, so there are no groups to choose among; set 'generate: true'")
     if {"mode", "manifold"} <= set(composition["guidance"]):
         raise LimbeckError(f"{where}.guidance: 'manifold' corrects its own mode guidance; leave 'mode' out")
     if composition["guidance"] and composition["discovery"] is None:

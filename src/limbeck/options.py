@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from limbeck.config import VAE, Model, Name
+from limbeck.config import TEACHER, VAE, Model, Name
 
 
 class RandomDiscovery(Model):
@@ -199,6 +199,22 @@ class GroupSampling(Model):
 
 class GaussianStart(Inversion, GroupSampling):
     """Sampling from latents drawn from per-class Gaussians of inverted training latents (D3HR)."""
+
+
+class SubgroupSelection(Model):
+    """IMS3's selective subgroup sampling: one of G candidate groups per class (Eqs. 8-11; METHODS.md section 4)."""
+
+    groups: int = Field(5, ge=1, le=1000, description="G, candidate groups per class, each sampled under its own seed")
+    alpha: float = Field(0.4, ge=0, description="weight of being near the class's centroid; only alpha / beta matters")
+    beta: float = Field(0.9, ge=0, description="weight of being apart from other classes' groups")
+    extractor: Name = Field(TEACHER, description="in whose features the centroids are: 'teacher', or one of 'extractors'")
+    centroids: Literal["real", "generated"] = Field(
+        "real", description="of real training images, or of all candidates of the class (Table 13)"
+    )
+    real_images: int | None = Field(None, ge=1, description="K, training images per class behind a real centroid; null: all")
+    subgroup_variant: Literal["paper", "released"] = Field(
+        "paper", description="Eq. 10's exact minimum, or the released greedy rule over selected pairs"
+    )
 
 
 class Sampler(Model):

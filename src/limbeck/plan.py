@@ -9,7 +9,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -34,6 +34,9 @@ from limbeck.methods import (
 )
 from limbeck.metrics.clip_files import clip_files
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
+
+T = TypeVar("T")
+GROUPS = 1000  # sampling seeds set aside for the candidate groups of a generation seed
 
 
 class Plan:
@@ -126,12 +129,19 @@ class Plan:
 
     def seeds(self, ipc: int) -> tuple[int, ...]:
         """Generation seeds at an IPC."""
-        seeds = self.run.seeds
-        if isinstance(seeds, dict):
-            if ipc not in seeds:
-                raise LimbeckError(f"run.seeds: no seeds for ipc {ipc}; it has {sorted(seeds)}")
-            return seeds[ipc]
-        return seeds
+        return self._at(ipc, "seeds", self.run.seeds)
+
+    def methods(self, ipc: int) -> tuple[str, ...]:
+        """The run's methods at an IPC."""
+        return self._at(ipc, "methods", self.run.methods)
+
+    @staticmethod
+    def _at(ipc: int, key: str, value: tuple[T, ...] | Mapping[int, tuple[T, ...]]) -> tuple[T, ...]:
+        if isinstance(value, tuple):
+            return value
+        if ipc not in value:
+            raise LimbeckError(f"run.{key}: no {key} for ipc {ipc}; it has {sorted(value)}")
+        return value[ipc]
 
     def shards(self, dataset: str) -> range:
         """Shard numbers of a dataset."""
@@ -141,11 +151,13 @@ class Plan:
         """The folder name a method lives under: its prior, or ``none``."""
         if method == FULL:
             return "none"
-        return self.run.prior if self.method(method, ipc, dataset).needs_prior else "none"
+        found = self.method(method, ipc, dataset)
+        return found.prior if found.needs_prior else "none"
 
     def _methods(self, ipc: int, dataset: str) -> Iterator[Method]:
         """Every method that can be resolved here, those of the run first: a target outside the run may ask for the others'."""
-        for name in dict.fromkeys((*self.rows(), *self.config.methods, *METHODS)):
+        of_run = self.rows(ipc) if ipc in self.run.ipc else ()
+        for name in dict.fromkeys((*of_run, *self.config.methods, *METHODS)):
             if name != FULL:
                 with contextlib.suppress(LimbeckError):
                     yield self.method(name, ipc, dataset)
@@ -182,13 +194,13 @@ class Plan:
                     return found
         raise LimbeckError(f"no method in the config has the embedding {embedding!r}")
 
-    def tangents_method(self, tangents: str, ipc: int, dataset: str) -> Method:
-        """A method that has the tangents of this name."""
-        return self._named("tangents", tangents, ipc, dataset)
+    def tangents_method(self, w: Wildcards) -> Method:
+        """A method that has the tangents of a job."""
+        return self._named("tangents", w["tangents"], int(w["ipc"]), w["dataset"], w["prior"])
 
-    def start_method(self, start: str, ipc: int, dataset: str) -> Method:
-        """A method that starts from the latents of this name."""
-        return self._named("start", start, ipc, dataset)
+    def start_method(self, w: Wildcards) -> Method:
+        """A method that starts from the latents of a job."""
+        return self._named("start", w["start"], int(w["ipc"]), w["dataset"], w["prior"])
 
     def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
         """The options behind an inversion folder's name."""
@@ -200,9 +212,15 @@ class Plan:
                     return method.inversion
         raise LimbeckError(f"no method in the config has the inversion {inversion!r}")
 
-    def _named(self, part: str, name: str, ipc: int, dataset: str) -> Method:
+    def sampled(self, w: Wildcards) -> Method:
+        """The method of a sampling job: that of its cell, or one that has the candidates it is for."""
+        if "candidates" in w.keys():  # noqa: SIM118  # Snakemake's wildcards are no mapping
+            return self._named("candidates", w["candidates"], int(w["ipc"]), w["dataset"], w["prior"])
+        return self.method(w["method"], int(w["ipc"]), w["dataset"])
+
+    def _named(self, part: str, name: str, ipc: int, dataset: str, prior: str) -> Method:
         for method in self._methods(ipc, dataset):
-            if getattr(method, f"{part}_name") == name:
+            if getattr(method, f"{part}_name") == name and method.prior == prior:
                 return method
         raise LimbeckError(f"no method in the config has the {part} {name!r} at ipc {ipc}")
 
@@ -269,36 +287,43 @@ class Plan:
         """The chosen images' latents at the size that the prior generates; None where the prototypes have them."""
         if not self.reencodes or not method.guidance:
             return None
-        return f"{self.root}/{dataset}/{self.run.prior}/targets/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
+        return f"{self.root}/{dataset}/{method.prior}/targets/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
 
     def inverted(self, dataset: str, method: Method, shard: int | str) -> str | None:
         """The statistics of inverted latents that a method draws from; None where it starts from noise."""
         name = method.inversion_name
-        return f"{self.root}/{dataset}/{self.run.prior}/inverted/{name}/{shard}.zarr.zip" if name else None
+        return f"{self.root}/{dataset}/{method.prior}/inverted/{name}/{shard}.zarr.zip" if name else None
 
     def starts(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """Which draws from them; None where it starts from noise."""
-        folder = f"{self.root}/{dataset}/{self.run.prior}/starts/{method.start_name}"
+        folder = f"{self.root}/{dataset}/{method.prior}/starts/{method.start_name}"
         return f"{folder}/ipc{ipc}/seed{seed}/{shard}.zarr.zip" if method.start_name else None
+
+    def candidates(self, dataset: str, method: Method, ipc: int, seed: int) -> list[str]:
+        """The folders of a method's candidate groups, each its own sampling seed; none where all that is sampled is kept."""
+        if method.keep is None:
+            return []
+        folder = f"{self.root}/{dataset}/{method.prior}/candidates/{method.candidates_name}/ipc{ipc}"
+        return [f"{folder}/seed{seed * GROUPS + group}" for group in range(method.keep["groups"])]
 
     def tangents(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """The cached tangents of a method; None where it has none."""
-        folder = f"{self.root}/{dataset}/{self.run.prior}/tangents/{method.tangents_name}"
+        folder = f"{self.root}/{dataset}/{method.prior}/tangents/{method.tangents_name}"
         return f"{folder}/ipc{ipc}/seed{seed}/{shard}.zarr.zip" if method.tangents_name else None
 
     def embedding(self, dataset: str, embedding: str) -> list[str]:
         """All shards of an embedding of the latents."""
         return [f"{self.latent_folder(dataset)}/embeddings/{embedding}/{shard}.zarr.zip" for shard in self.shards(dataset)]
 
-    def rows(self) -> tuple[str, ...]:
-        """Rows of the table in order: references first."""
-        return tuple(dict.fromkeys((*self.run.references, *self.run.methods)))
+    def rows(self, ipc: int) -> tuple[str, ...]:
+        """Rows of the table at an IPC in order: references first."""
+        return tuple(dict.fromkeys((*self.run.references, *self.methods(ipc))))
 
     def cells(self, dataset: str, ipc: int) -> dict[str, dict[int, str]]:
         """row -> seed -> folder."""
         return {
             name: {seed: self.cell(dataset, name, ipc, seed) for seed in ((0,) if name == FULL else self.seeds(ipc))}
-            for name in self.rows()
+            for name in self.rows(ipc)
         }
 
     def target(self, dataset: str, ipc: int) -> str:
@@ -327,14 +352,17 @@ class Plan:
         names = [name for name, spec in self.config.datasets.items() if (spec.of is not None) == pseudo]
         return "|".join(map(re.escape, names)) or "(?!)"
 
-    def generated(self, generate: bool) -> str:
-        """A wildcard constraint: the methods that generate, or those that keep real images."""
-        names = [n for n in (*self.config.methods, *METHODS) if self._generates(n) == generate]
+    def made_by(self, stage: str) -> str:
+        """A wildcard constraint: the methods whose distilled sets a stage makes: pick, sample or keep."""
+        names = [n for n in (*self.config.methods, *METHODS) if self._maker(n) == stage]
         return "|".join(map(re.escape, sorted(set(names)))) or "(?!)"
 
-    def _generates(self, name: str) -> bool:
+    def _maker(self, name: str) -> str:
         spec = self.config.methods.get(name, {"base": name})
-        return bool(spec.get("generate", METHODS.get(spec.get("base", ""), {}).get("generate", False)))
+        found = {**METHODS.get(spec.get("base", ""), {}), **spec}
+        if not found.get("generate", False):
+            return "pick"
+        return "sample" if found.get("keep", "all") == "all" else "keep"
 
     def spec(self, stage: str, w: Wildcards) -> str:
         """The params string of ``stage`` for a job's wildcards."""
@@ -350,7 +378,7 @@ class Plan:
         out: dict[str, Any] = {name: {} for name in names} | {"embedding": [], "weights": f"{self.root}/priors/{self.run.prior}"}
         seed, shards = self.first_seed(ipc), self.shards(dataset)
         seen: set[Any] = set()
-        for name in (row for row in self.rows() if row != FULL):
+        for name in (row for row in self.rows(ipc) if row != FULL):
             method = self.method(name, ipc, dataset)
             out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
             if method.needs_prior:

@@ -111,7 +111,7 @@ def _fit(plan: "Plan", w: Wildcards) -> Spec:
 
 
 def _tangents(plan: "Plan", w: Wildcards) -> Spec:
-    method = plan.tangents_method(w["tangents"], int(w["ipc"]), w["dataset"])
+    method = plan.tangents_method(w)
     return {"tangents": method.tangents, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
@@ -122,7 +122,7 @@ def _invert(plan: "Plan", w: Wildcards) -> Spec:
 
 
 def _draw(plan: "Plan", w: Wildcards) -> Spec:
-    method = plan.start_method(w["start"], int(w["ipc"]), w["dataset"])
+    method = plan.start_method(w)
     return {"draws": method.draws, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
@@ -147,7 +147,7 @@ def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
 
 
 def _sample(plan: "Plan", w: Wildcards) -> Spec:
-    method = plan.method(w["method"], int(w["ipc"]), w["dataset"])
+    method = plan.sampled(w)
     prior, dataset = plan.config.priors[w["prior"]], plan.dataset(w["dataset"])
     return {
         "guidance": list(method.guidance),
@@ -161,6 +161,15 @@ def _sample(plan: "Plan", w: Wildcards) -> Spec:
         "ipc": int(w["ipc"]),
         "seed": int(w["seed"]),
     }, [FAMILIES[prior.family][0], *method.modules()]
+
+
+def _choose(plan: "Plan", w: Wildcards) -> Spec:
+    method = plan.method(w["method"], int(w["ipc"]), w["dataset"])
+    return {"keep": method.keep, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+
+
+def _keep(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
 def _export(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
@@ -209,15 +218,15 @@ def _train(plan: "Plan", w: Wildcards) -> Spec:
 def _report(plan: "Plan", w: Wildcards) -> Spec:
     ipc = int(w["ipc"])
     rows = {}
-    for name in plan.rows():
+    for name in plan.rows(ipc):
         method = None if name == FULL else plan.method(name, ipc, w["dataset"])
-        parts = ("discovery", "start", "guidance", "sampler")
+        parts = ("discovery", "start", "guidance", "sampler", "keep")
         options = {} if method is None else {part: getattr(method, part) for part in parts}
         rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
     return {
         "dataset": w["dataset"],
         "ipc": ipc,
-        "order": list(plan.rows()),
+        "order": list(plan.rows(ipc)),
         "rows": rows,
         "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
         "first_seed": plan.first_seed(ipc),
@@ -245,6 +254,8 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "select": _select,
     "pick": _pick,
     "sample": _sample,
+    "choose": _choose,
+    "keep": _keep,
     "export": _export,
     "teacher": _teacher,
     "features": _features,

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from limbeck.config import Config
+from limbeck.derived import inherit
 from limbeck.errors import LimbeckError
 from limbeck.inspection import GENERATED_DOC, GENERATED_SCHEMA, artifacts_page, config_schema
 from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options, resolve
@@ -37,11 +39,14 @@ def test_generated_files_are_in_step():
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("**/*.yaml")), ids=lambda p: p.name)
 def test_ready_made_configs_validate(path):
     base, over = (yaml.safe_load(p.read_text()) for p in (ROOT / "config.yaml", path))
-    config = Config.model_validate({**base, **{k: {**base.get(k, {}), **v} for k, v in over.items()}})
-    assert config.run.prior in config.priors
-    assert set(config.run.datasets) <= set(config.datasets)
-    for name in config.run.methods:
-        assert resolve(config, name, config.run.ipc[0], config.run.prior, config.run.datasets[0]).name == name
+    update_config(base, over)
+    config = inherit(Config.model_validate(base))
+    run = config.run
+    assert run.prior in config.priors
+    assert set(run.datasets) <= set(config.datasets)
+    for ipc in run.ipc:
+        for name in run.methods if isinstance(run.methods, tuple) else run.methods[ipc]:
+            assert resolve(config, name, ipc, run.prior, run.datasets[0]).name == name
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def test_ready_made_configs_validate(path):
         ({"run__ipcs": [10]}, r"run\.ipcs: Extra inputs are not permitted"),
         ({"run__ipc": ["ten"]}, r"run\.ipc\.0: .*'ten'"),
         ({"run__ipc": [501]}, r"run\.ipc: 501 images per class asked of .*, but class 'T-shirt/top' of fashion-mini has 500"),
-        ({"run__prior": "dalle"}, r"run\.prior: unknown name 'dalle'; known: \['fashion-dit'\]"),
+        ({"run__prior": "dalle"}, r"run\.prior: unknown name 'dalle'; known: \['fashion-dit', 'fashion-dit-im'\]"),
         ({"run__methods": ["mdg"]}, r"run\.methods: unknown method 'mdg'"),
         ({"run__datasets": ["cifar"]}, r"run\.datasets: unknown name 'cifar'"),
         ({"run__protocol": "tiny"}, r"run\.protocol: unknown protocol 'tiny'; choose one of"),
@@ -80,7 +85,7 @@ def test_ready_made_configs_validate(path):
         ({"methods__mgd__weight": {50: 0.2}}, r"methods\.mgd\.weight: no value for ipc 10"),
         ({"run__seeds": {50: [0]}}, r"run\.seeds: no seeds for ipc 10"),
         ({"datasets__ipc10": {"source": "npz", "path": "x"}}, r"datasets\.ipc10: the name is reserved"),
-        ({"priors__fashion-dit__train": {"dataset": "fashion-mini"}}, "exactly one of 'weights' and 'train'"),
+        ({"priors__fashion-dit__train": {"dataset": "fashion-mini"}}, "exactly one of 'weights', 'train' and 'base'"),
         ({"priors__fashion-dit__weights": "package:nothing"}, r"weights: missing in .*model_index\.json"),
         ({"priors__fashion-dit__view": "v64"}, r"priors\.fashion-dit\.view: 'v64' is not a view of dataset fashion-mini"),
         ({"results": "my results"}, r"results: .*pattern"),
@@ -155,7 +160,10 @@ def test_a_method_that_is_not_run_stops_no_other():
     made = plan(run__methods=["kmeans", "manifoldgd"], run__ipc=[50], methods__shallow={"base": "manifoldgd", "depth": 2})
     method = made.method("manifoldgd", 50, "fashion-mini")
     assert made.discovery_options(method.discovery_name, 50, "fashion-mini") == method.discovery
-    assert made.tangents_method(method.tangents_name, 50, "fashion-mini") == method
+    assert (
+        made.tangents_method({"tangents": method.tangents_name, "ipc": 50, "dataset": "fashion-mini", "prior": "fashion-dit"})
+        == method
+    )
     broken = plan(run__methods=["kmeans"], methods__broken={"base": "nothing"})
     kmeans = broken.method("kmeans", 10, "fashion-mini")
     assert broken.discovery_options(kmeans.discovery_name, 10, "fashion-mini") == kmeans.discovery

@@ -34,7 +34,7 @@ BASELINES: dict[str, dict[str | None, str]] = {
 def main() -> None:
     """Replace the named part between its markers: ``table``, or ``sweeps`` for all of BASELINES."""
     if sys.argv[1] == "targets":
-        print(*(path for name in sweeps(sys.argv[2]).run.methods for path in results(sweeps(sys.argv[2]), name).values()))
+        print(*(path for name in sweeps(sys.argv[2]).methods(IPC) for path in results(sweeps(sys.argv[2]), name).values()))
         return
     parts = {"table": table} if sys.argv[1] == "table" else {f"{name}-sweeps": partial(ablations, name) for name in sys.argv[2:]}
     page = PAGE.read_text(encoding="utf-8")
@@ -67,15 +67,15 @@ def results(plan: Plan, name: str) -> dict[int, str]:
 def ablations(sweep: str) -> Iterator[str]:
     """One table per swept key, every row paired with its baseline over the shared seeds."""
     plan = sweeps(sweep)
-    found = {name: {seed: _accuracies(path) for seed, path in results(plan, name).items()} for name in plan.run.methods}
+    found = {name: {seed: _accuracies(path) for seed, path in results(plan, name).items()} for name in plan.methods(IPC)}
     tested = int(plan.source(DATA).counts("test").sum())
     seeds = len(plan.seeds(IPC))
     yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key is changed from the row above, {seeds} seeds.\n"
     groups: dict[str, list[str]] = {}
-    for name in plan.run.methods:
+    for name in plan.methods(IPC):
         group, swept, _ = name.partition("__")
         groups.setdefault(group.removeprefix(f"{sweep}_") if swept else "reference", []).append(name)
-    shares = {name: _share(plan, name) for name in plan.run.methods}
+    shares = {name: _share(plan, name) for name in plan.methods(IPC)}
     columns = ["method", "options", "accuracy %", "minus baseline (95 %)", "resolved", "tangent share"]
     columns = columns if any(share != "–" for share in shares.values()) else columns[:-1]
     for group, names in groups.items():

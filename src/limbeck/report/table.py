@@ -18,6 +18,7 @@ SHOWN = (
     ("agreement", "agree", 3),
 )
 
+LISTED = 66  # pairs that a text can list whole: those of 12 rows
 # accuracy and its spreads are fractions; the metrics' names follow
 CSV_COLUMNS: tuple[str, ...] = (
     *("method", "reference", "prior", "images", "protocol", "student", "seeds", "repeats"),
@@ -100,9 +101,11 @@ def differences(rows: Sequence[Row], student: str) -> list[tuple[str, str, Paire
 
 
 def differences_markdown(pairs: Sequence[tuple[str, str, Paired]]) -> str:
-    """Paired differences in points, with what is resolved."""
+    """Paired differences in points, with what is resolved; of more than ``LISTED`` the resolved ones alone."""
+    listed = pairs if len(pairs) <= LISTED else [pair for pair in pairs if pair[2].resolved]
     lines = ["| difference | points (95 %) | seeds | resolved |", "| --- | --: | --: | --- |"]
-    for a, b, d in pairs:
+    for a, b, d in listed:
         text = f"{100 * d.difference:+.1f} ± {100 * d.half_width:.1f}"
         lines.append(f"| {a} − {b} | {text} | {d.seeds} | {'yes' if d.resolved else 'no'} |")
-    return "\n".join(lines) + "\n"
+    left = f"\nThe other {len(pairs) - len(listed)} of {len(pairs)} pairs are not resolved.\n" if len(listed) < len(pairs) else ""
+    return "\n".join(lines) + "\n" + left
