@@ -65,7 +65,11 @@ def _dataset(plan: "Plan", dataset: str) -> None:
                 most = f"{'at most ' if plan.dataset(dataset).of else ''}{counts.min()}"
                 raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
             plan.extractor_files(method.features)
-            plan.extractor_files((method.keep or {}).get("extractor"))
+            keep = method.keep or {}
+            plan.extractor_files(keep.get("extractor"))
+            if (keep.get("real_images") or 0) > counts.min():
+                short = f"the {counts.min()} of class {plan.source(dataset).classes[int(counts.argmin())]!r} of {dataset}"
+                raise LimbeckError(f"methods.{name}.real_images: {keep['real_images']} is more than {short}")
             if method.needs_prior:
                 _prior(plan, method.prior, dataset)
             if plan.reencodes:

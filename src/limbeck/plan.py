@@ -374,7 +374,7 @@ class Plan:
 
     def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
         """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
-        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics")
+        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates")
         out: dict[str, Any] = {name: {} for name in names} | {"embedding": [], "weights": f"{self.root}/priors/{self.run.prior}"}
         seed, shards = self.first_seed(ipc), self.shards(dataset)
         seen: set[Any] = set()
@@ -390,6 +390,10 @@ class Plan:
             if method.inversion_name and method.inversion_name not in seen:
                 seen.add(method.inversion_name)
                 out["statistics"][name] = [self.inverted(dataset, method, shard) for shard in shards]
+            if method.keep:
+                out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
+                groups = self.candidates(dataset, method, ipc, seed)
+                out["candidates"][name] = [[f"{group}/{shard}.zarr.zip" for shard in shards] for group in groups]
             target = method.guidance[0]["target"] if method.guidance else "member"
             if method.discovery is not None and (method.discovery_name, target) not in seen:
                 seen.add((method.discovery_name, target))  # rows that share their prototypes show them once
@@ -403,6 +407,6 @@ class Plan:
         """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""
         found = self.diagnostics(dataset, ipc)
         shown = [path for paths in found["distilled"].values() for path in paths]
-        read = (paths for part in ("prototypes", "statistics") for paths in found[part].values())
+        read = (paths for part in ("prototypes", "statistics", "subgroups") for paths in found[part].values())
         behind = [*found["embedding"], *(path for paths in read for path in paths)]
         return {"distilled": shown, "behind": behind}

@@ -151,6 +151,22 @@ def normality_figure(rejected: Mapping[str, np.ndarray]) -> bytes:
     return _png(draw, 6, 3.4)
 
 
+def subgroup_figure(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
+    """Every candidate group by the two terms of IMS3's Eq. 10, the chosen ones filled; near, apart (C, G), groups (C,)."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(1, len(found), squeeze=False)[0]
+        for axis, (name, (near, apart, groups)) in zip(axes, found.items(), strict=True):
+            for label, (x, y, chosen) in enumerate(zip(near, apart, groups, strict=True)):
+                colour = f"C{label % 10}"
+                axis.scatter(x, y, s=22, facecolors="none", edgecolors=colour, linewidths=0.8)
+                axis.scatter(x[chosen], y[chosen], s=22, color=colour)
+            axis.set_title(name, fontsize=9)
+            axis.set(xlabel="log(1 - cos) to the class's centroid", ylabel="mean log(1 - cos) to other classes")
+
+    return _png(draw, 5 * len(found), 3.6)
+
+
 def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, float]) -> bytes:
     """Accuracy against seconds per image (ManifoldGD Fig. 11)."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.artifacts import DISTILLED, EMBEDDING, ORIGINS, PROTOTYPES, STATISTICS
+from limbeck.artifacts import DISTILLED, EMBEDDING, ORIGINS, PROTOTYPES, STATISTICS, SUBGROUPS
 from limbeck.report.diagnostics import (
     Cloud,
     angle_figure,
@@ -20,6 +20,7 @@ from limbeck.report.diagnostics import (
     map_figure,
     normality_figure,
     origin_figure,
+    subgroup_figure,
     trajectory_figure,
 )
 from limbeck.report.grid import png_size
@@ -39,6 +40,7 @@ class Diagnostics:
     normality: str = ""
     gaussians: list[tuple[str, ...]] = field(default_factory=list)
     storage: list[tuple[str, ...]] = field(default_factory=list)
+    subgroups: str = ""
     cost: str = ""
     times: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -51,6 +53,7 @@ def gather(spec: Spec, accuracies: Mapping[str, float]) -> Diagnostics:
     _trajectories(spec, out)
     _normality(spec, out)
     _storage(spec, out)
+    _subgroups(spec, out)
     _cost(spec, out, accuracies)
     return out
 
@@ -160,11 +163,23 @@ def _storage(spec: Spec, out: Diagnostics) -> None:
         out.storage.append((name, *(f"{size / 1000:,.1f}" if size else "–" for size in sizes)))
 
 
+def _subgroups(spec: Spec, out: Diagnostics) -> None:
+    """The candidate groups of every method that chooses among some."""
+    found = {}
+    for name in (row for row in spec["order"] if row in spec["subgroups"]):
+        near, apart, groups = read_all(spec["subgroups"][name], SUBGROUPS, "near", "apart", "groups")
+        found[name] = (near, apart, groups)
+    if found:
+        out.subgroups = _encoded(subgroup_figure(found))
+
+
 def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None:
     """From the sidecars: times are not results, so they stand on the page alone and in none of the reproducible files."""
     seconds = {}
     for name, paths in _in_order(spec):
-        sampling = _seconds(paths)
+        # per image that is kept: all candidate groups were sampled for it
+        groups = [_seconds(group) for group in spec["candidates"].get(name, [paths])]
+        sampling = sum(filter(None, groups)) or None
         if sampling is None:
             continue
         stage = _seconds(spec["tangents"].get(name, []))

@@ -1,0 +1,144 @@
+"""Selective subgroup sampling through Snakemake: any sampler's groups, what is kept, what reruns."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbeck.artifacts import DISTILLED, FEATURES, SUBGROUPS
+from limbeck.errors import LimbeckError
+from limbeck.plan import GROUPS
+from limbeck.store import SUFFIX, Artifact
+from tests.conftest import Workflow, make_workflow
+
+S3 = {"base": "ims3", "prior": None, "steps": 3, "groups": 3}
+D3HR = {"base": "d3hr", "keep": "subgroup", "groups": 2, "steps": 3, "inversion_step": 2, "candidates": 20}
+MODE = {"base": "mgd", "keep": "subgroup", "groups": 2, "steps": 3, "t_stop": 2, "centroids": "generated"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflow:
+    made = make_workflow(
+        tmp_path_factory.mktemp("ims3"),
+        tiny_prior,
+        run={"methods": ["ims3", "d3s3", "mode_s3"], "ipc": [2], "references": [], "seeds": [1]},
+        methods={"ims3": S3, "d3s3": D3HR, "mode_s3": MODE, "dit": {"base": "dit", "steps": 3}},
+    )
+    made.build()
+    return made
+
+
+@pytest.fixture
+def flow(built: Workflow) -> Iterator[Workflow]:
+    before = deepcopy(built.overlay)
+    yield built
+    built.overlay = before
+
+
+def groups_of(flow: Workflow, name: str) -> list[Path]:
+    plan = flow.plan()
+    return [Path(f) for f in plan.candidates("fashion-mini", plan.method(name, 2, "fashion-mini"), 2, 1)]
+
+
+def read(path: Path, *names: str) -> list[np.ndarray]:
+    with Artifact(path) as found:
+        return [found[name] for name in names]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["ims3", "d3s3", "mode_s3"])
+def test_every_class_keeps_the_group_of_the_lowest_score(built, name):
+    cell, folders = built.results / f"fashion-mini/tiny/{name}/ipc2/seed1", groups_of(built, name)
+    assert [folder.name for folder in folders] == [f"seed{GROUPS + group}" for group in range(len(folders))]
+    with Artifact(cell / f"subgroups{SUFFIX}", SUBGROUPS) as found:
+        chosen = found["groups"]
+    # Eqs. 8-10, written out from the features
+    features = np.array([read(folder / f"features/teacher-0{SUFFIX}", "features")[0] for folder in folders], np.float64)
+    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    unit = unit.reshape(len(folders), 10, 2, -1)
+    centres = unit.mean(axis=2).transpose(1, 0, 2)
+    centres /= np.linalg.norm(centres, axis=-1, keepdims=True)
+    if name == "mode_s3":
+        references = unit.mean(axis=(0, 2))
+    else:
+        with Artifact(built.results / f"fashion-mini/features/teacher/train-0{SUFFIX}", FEATURES) as real:
+            values, labels = real["features"].astype(np.float64), real["labels"]
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        references = np.stack([values[labels == c].mean(axis=0) for c in range(10)])
+    references /= np.linalg.norm(references, axis=1, keepdims=True)
+    for c in range(10):
+        others = centres[np.arange(10) != c].reshape(-1, centres.shape[-1])
+        scores = [0.4 * np.log(1 - g @ references[c]) - 0.9 * np.log(1 - others @ g).mean() for g in centres[c]]
+        assert chosen[c] == int(np.argmin(scores))
+    with Artifact(cell / f"distilled-0{SUFFIX}", DISTILLED) as kept:
+        images, latents = kept["images"], kept["latents"]
+    assert len(set(chosen.tolist())) > 1
+    for c in range(10):
+        whole = read(folders[chosen[c]] / f"0{SUFFIX}", "images", "latents")
+        for ours, theirs in zip((images, latents), whole, strict=True):
+            assert np.array_equal(ours[2 * c : 2 * c + 2], theirs[2 * c : 2 * c + 2])
+
+
+@pytest.mark.long
+def test_a_group_is_what_the_sampler_gives_under_that_seed(flow):
+    target = flow.results / f"fashion-mini/tiny/dit/ipc2/seed{GROUPS + 2}/distilled-0{SUFFIX}"
+    flow.build(str(target))
+    (alone,), (group,) = read(target, "images"), read(groups_of(flow, "ims3")[2] / f"0{SUFFIX}", "images")
+    assert np.array_equal(alone, group)
+
+
+@pytest.mark.long
+def test_the_page_shows_the_groups_and_counts_them_all(built):
+    html = (built.results / "fashion-mini/ipc2/summary.html").read_text()
+    assert "Candidate groups" in html
+    assert html.count("<td>ims3</td>") >= 3  # table, cost, options
+    assert built.planned() == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("options", "rules", "groups"),
+    [
+        ({"alpha": 0.1}, {"choose", "keep"}, 0),
+        ({"subgroup_variant": "released"}, {"choose", "keep"}, 0),
+        ({"real_images": 7}, {"choose", "keep"}, 0),
+        ({"groups": 5}, {"candidates", "embed_candidates", "choose", "keep"}, 2),
+        ({"steps": 4}, {"candidates", "embed_candidates", "choose", "keep"}, 3),
+    ],
+)
+def test_an_option_reaches_back_to_its_stage_and_no_further(flow, options, rules, groups):
+    flow.overlay["methods"]["ims3"] |= options
+    planned = flow.planned()
+    assert {rule for rule, _ in planned} == rules | {"embed", "export", "measure", "train", "report"}
+    assert sum(rule == "candidates" for rule, _ in planned) == groups
+    assert {method for _, method in planned} == {"", "ims3"}
+
+
+@pytest.mark.long
+def test_another_extractor_samples_nothing_again(flow, tiny_clip):
+    flow.overlay["extractors"] = {"clip": {"kind": "clip", "weights": str(tiny_clip)}}
+    flow.overlay["methods"]["ims3"] |= {"extractor": "clip", "groups": 2, "real_images": 5}
+    target = flow.results / f"fashion-mini/tiny/ims3/ipc2/seed1/distilled-0{SUFFIX}"
+    assert {rule for rule, _ in flow.planned(str(target))} == {"features", "embed_candidates", "choose", "keep"}
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"base": "kmeans", "keep": "subgroup"}, r"methods\.m\.keep: keeps real images, so there are no groups to choose among"),
+        ({"base": "dit", "keep": "best"}, r"methods\.m\.keep: unknown component 'best'; choose one of \['all', 'subgroup'\]"),
+        ({"base": "dit", "groups": 3}, r"methods\.m\.groups: unknown option"),
+        ({**S3, "groups": 0}, r"methods\.m\.groups"),
+        ({**S3, "extractor": "vae"}, r"methods\.m\.extractor: unknown extractor 'vae'; known: \['teacher'\]"),
+        ({**S3, "real_images": 501}, r"methods\.m\.real_images: 501 is more than the 500 of class"),
+        ({**S3, "prior": "nowhere"}, r"methods\.m\.prior: unknown name 'nowhere'"),
+        ({**S3, "prior": "fashion-dit"}, r"methods\.m\.prior: 'fashion-dit' has another VAE than run\.prior 'tiny'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_job(workflow, method, message):
+    flow = workflow(run={"methods": ["m"]}, methods={"m": method})
+    with pytest.raises(LimbeckError, match=message) as caught:
+        flow.plan()
+    assert "\n" not in str(caught.value)
