@@ -35,14 +35,14 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# 5 generation seeds at IPC 10, 3 at IPC 50, paired; about half an hour on 2 cores
+# 5 generation seeds at IPC 10, 3 at IPC 50, paired; about two hours on 2 cores
 table: setup
 	$(BIN)/python workflow/scripts/unlock_stale.py
 	$(BIN)/snakemake --quiet rules --configfile workflow/configs/table.yaml
 	$(BIN)/python workflow/scripts/results_page.py table
 
 # the methods' ablations at IPC 10, 3 seeds; about three quarters of an hour each on 2 cores
-SWEEPS ?= manifoldgd coda
+SWEEPS ?= manifoldgd coda d3hr ims3
 sweeps: setup
 	$(BIN)/python workflow/scripts/unlock_stale.py
 	for name in $(SWEEPS); do \

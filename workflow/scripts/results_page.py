@@ -27,6 +27,7 @@ DATA, IPC = "fashion-mini", 10
 BASELINES: dict[str, dict[str | None, str]] = {
     "manifoldgd": {None: "manifoldgd_ddpm"},
     "d3hr": {None: "d3hr"},
+    "ims3": {None: "ims3"},
     "coda": {None: "coda", "coda_real": "coda_real", "kmeans": "coda_real"},
 }
 
