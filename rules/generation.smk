@@ -40,6 +40,8 @@ rule invert:
         f"{R}/logs/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.tsv"
+    # long, and much waits for it
+    priority: 20
     conda:
         ENVIRONMENT
     threads: 1

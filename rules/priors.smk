@@ -49,6 +49,8 @@ for family in TUNED_FAMILIES:
             f"{R}/benchmarks/finetune/{{prior}}.tsv"
         wildcard_constraints:
             prior=PLAN.priors_of(family, tuned=True),
+        # long, and much waits for it
+        priority: 20
         conda:
             ENVIRONMENT
         threads: 1

@@ -158,7 +158,10 @@ def make_workflow(folder: Path, prior: Path, **overlay: object) -> Workflow:
             "manifoldgd_expected": {"base": "manifoldgd", "estimator": "expected", "steps": 3, "t_stop": 2, "warmup": 0},
             "coda": {"base": "coda", "steps": 3, "prior_injection_steps": 1},
             "d3hr": {"base": "d3hr", "steps": 3, "inversion_step": 2, "candidates": 100},
+            "im": {"base": "dit", "prior": None, "steps": 3},
+            "s3": {"base": "ims3", "steps": 3, "groups": 2},
             "ims3": {"base": "ims3", "prior": None, "steps": 3, "groups": 2},
+            "mgd_s3": {"base": "mgd", "keep": "subgroup", "steps": 3, "t_stop": 2, "groups": 2},
         },
         "teachers": {"smoke": {"student": "convnet3-w32", "protocol": "smoke-teacher"}},
     }

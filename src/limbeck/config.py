@@ -275,7 +275,10 @@ class Run(Model):
     ipc: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), description="images per class")
     prior: Name = "fashion-dit"
     methods: Names | dict[int, Names] = Field(
-        ("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda", "d3hr", "ims3"),
+        (
+            *("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda", "d3hr"),
+            *("im", "s3", "ims3", "mgd_s3"),
+        ),
         description="rows of the table, or a mapping by IPC",
     )
     references: tuple[Literal["full", "subset"], ...] = Field(
@@ -319,7 +322,10 @@ class Config(Model):
         "coda_real": {"base": "coda_real"},
         "coda": {"base": "coda"},
         "d3hr": {"base": "d3hr"},
+        "im": {"base": "dit", "prior": "fashion-dit-im"},
+        "s3": {"base": "ims3"},
         "ims3": {"base": "ims3", "prior": "fashion-dit-im"},
+        "mgd_s3": {"base": "mgd", "weight": 0.1, "keep": "subgroup"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
     extractors: dict[Name, Extractor] = {}

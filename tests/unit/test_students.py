@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from limbeck.errors import LimbeckError
 from limbeck.protocols import PROTOCOLS, Protocol, get
+from limbeck.students.convnet import AveragePool
 from limbeck.students.registry import STUDENTS, build
 from limbeck.students.training import cutmix, predict, shift_images, to_input, train
 
@@ -98,3 +99,12 @@ def test_protocol_steps_follow_the_ipc():
     assert [protocol.steps_for(i) for i in (1, 2, 10, 11, 50, 51, 500)] == [1000, 1200, 1200, 1500, 1500, 4000, 4000]
     with pytest.raises(LimbeckError, match="choose one of"):
         get("hard", "run.protocol")
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 2, 7, 10), (3, 1, 2, 3)])
+def test_average_pool_is_torchs(shape):
+    x = torch.randn(shape, requires_grad=True)
+    ours, theirs = AveragePool()(x), F.avg_pool2d(x, 2)
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(theirs)
+    torch.testing.assert_close(*(torch.autograd.grad((y * weight).sum(), x)[0] for y in (ours, theirs)))
