@@ -374,13 +374,28 @@ class Plan:
 
     def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
         """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
-        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates")
-        out: dict[str, Any] = {name: {} for name in names} | {"embedding": [], "weights": f"{self.root}/priors/{self.run.prior}"}
+        names = (
+            "distilled",
+            "prototypes",
+            "targets",
+            "tangents",
+            "tangent_dims",
+            "statistics",
+            "subgroups",
+            "candidates",
+            "features",
+        )
+        out: dict[str, Any] = {name: {} for name in names} | {
+            "embedding": [],
+            "weights": f"{self.root}/priors/{self.run.prior}",
+            "real_features": self.features(dataset, "train"),
+        }
         seed, shards = self.first_seed(ipc), self.shards(dataset)
         seen: set[Any] = set()
         for name in (row for row in self.rows(ipc) if row != FULL):
             method = self.method(name, ipc, dataset)
             out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
+            out["features"][name] = self.distilled_features(dataset, name, ipc, seed)
             if method.needs_prior:
                 out["embedding"] = self.embedding(dataset, embedding_name(MAP))
             if method.tangents:
@@ -407,6 +422,6 @@ class Plan:
         """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""
         found = self.diagnostics(dataset, ipc)
         shown = [path for paths in found["distilled"].values() for path in paths]
-        read = (paths for part in ("prototypes", "statistics", "subgroups") for paths in found[part].values())
-        behind = [*found["embedding"], *(path for paths in read for path in paths)]
+        read = (paths for part in ("prototypes", "statistics", "subgroups", "features") for paths in found[part].values())
+        behind = [*found["embedding"], *found["real_features"], *(path for paths in read for path in paths)]
         return {"distilled": shown, "behind": behind}

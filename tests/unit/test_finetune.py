@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -340,7 +341,9 @@ class Killed(Exception):
     pass
 
 
-def tune_small(options: Finetune, path: Path, kill_at: int | None = None, task: str = "one") -> tuple[dict, list]:
+def tune_small(
+    options: Finetune, path: Path, kill_at: int | None = None, task: str = "one", given: Data | None = None
+) -> tuple[dict, list]:
     model = dit()
     add_scales(model)
     choose(model, options.mode)
@@ -352,7 +355,7 @@ def tune_small(options: Finetune, path: Path, kill_at: int | None = None, task: 
         if kill_at == done:
             raise Killed
 
-    history = tune(model, predictor(model), criterion, data(), options, Checkpoint(path, task), report)
+    history = tune(model, predictor(model), criterion, given or data(), options, Checkpoint(path, task), report)
     return {name: w.detach().clone() for name, w in trained(model).items()}, [history, seen]
 
 
@@ -400,8 +403,19 @@ def test_training_lowers_the_loss_and_accumulation_is_a_larger_batch(tmp_path: P
 
 
 def test_a_diverging_loss_and_too_few_images_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+ of .*lower finetune.lr"):
+    with pytest.raises(
+        ValueError, match=r"the loss is (nan|inf) at step \d+ of .*1.00e\+12.*lower finetune.lr; there is no checkpoint"
+    ):
         tune_small(Finetune(dataset="x", mode="full", epochs=50, batch_size=4, lr=1e12), tmp_path / "a")
+    broken = data()
+    broken.latents[12:] = np.nan
+    with pytest.raises(
+        ValueError, match=r"the loss is nan at step (\d+) of 20 .*the last checkpoint, .*/b, is of step (\d+)$"
+    ) as caught:
+        tune_small(Finetune(dataset="x", epochs=1, batch_size=1, checkpoint_every=1), tmp_path / "b", given=broken)
+    failed, saved = map(int, re.search(r"at step (\d+) .* of step (\d+)$", str(caught.value)).groups())
+    assert failed == saved > 0
+    assert Checkpoint(tmp_path / "b", "one").load()[0].step == saved
     with pytest.raises(ValueError, match=r"20 images are fewer than batch_size \* accumulate = 32"):
         tune_small(Finetune(dataset="x", batch_size=8, accumulate=4), tmp_path / "a")
     assert steps_of(21, 2, 5, 3) == (2, 6)

@@ -121,7 +121,7 @@ def tune(
 
     Raises
     ------
-    ValueError: the loss is no longer a number (step and learning rate named), or fewer images than a step takes.
+    ValueError: the loss is no longer a number (step, learning rate and last checkpoint named), or fewer images than a step takes.
     """
     per_epoch, steps = steps_of(len(data.latents), options.batch_size, options.accumulate, options.epochs)
     weights, size = trained(network), options.batch_size * options.accumulate
@@ -145,7 +145,11 @@ def tune(
             for name, mean in means.items():
                 now.running[name] = now.running.get(name, 0.0) + mean.item()
         if not math.isfinite(value):
-            raise ValueError(f"the loss is {value} at step {step} of {steps} (learning rate {options.rate:.2e}); lower finetune.lr")
+            saved = now.step - now.step % options.checkpoint_every
+            last = f"the last checkpoint, {checkpoint.path}, is of step {saved}" if saved else "there is no checkpoint yet"
+            raise ValueError(
+                f"the loss is {value} at step {step} of {steps} (learning rate {options.rate:.2e}); lower finetune.lr; {last}"
+            )
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 MAP_CLASSES = 10
+MAP_REAL, MAP_SET = 1000, 100  # points of the coverage map: its time grows with them
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,38 @@ def _outline(axis: Any, points: np.ndarray, colour: str) -> None:
     corners = hull(points)
     if corners is not None:
         axis.plot(*np.vstack([corners, corners[:1]]).T, c=colour, lw=0.8)
+
+
+def coverage_figure(real: np.ndarray, sets: Mapping[str, np.ndarray]) -> bytes:
+    """The density of the real images' features and every set's own, in one t-SNE plane; features (N, D) (IMS3 Fig. 1)."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rng = np.random.default_rng(0)
+    parts = [_some(real, MAP_REAL, rng), *(_some(values, MAP_SET, rng) for values in sets.values())]
+    points = np.concatenate(parts)
+    reduced = PCA(min(30, *points.shape), random_state=0).fit_transform(points)
+    plane = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=0, n_jobs=1).fit_transform(
+        reduced
+    )
+    cloud, *own = np.split(plane, np.cumsum([len(part) for part in parts])[:-1])
+    across = min(4, len(own))
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(math.ceil(len(own) / across), across, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, name, values in zip(axes, sets, own, strict=False):
+            axis.hexbin(*cloud.T, gridsize=40, bins="log", cmap="Blues", linewidths=0, mincnt=1)
+            axis.scatter(*values.T, s=5, c="tab:red", linewidths=0)
+            axis.set_title(name, fontsize=8)
+
+    return _png(draw, 2.6 * across, 2.5 * math.ceil(len(own) / across))
+
+
+def _some(values: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``most`` rows, in their order."""
+    return values if len(values) <= most else values[np.sort(rng.permutation(len(values))[:most])]
 
 
 def origin_figure(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:

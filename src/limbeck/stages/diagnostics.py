@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.artifacts import DISTILLED, EMBEDDING, ORIGINS, PROTOTYPES, STATISTICS, SUBGROUPS
+from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PROTOTYPES, STATISTICS, SUBGROUPS
 from limbeck.report.diagnostics import (
     Cloud,
     angle_figure,
     chance_share,
     cost_figure,
+    coverage_figure,
     hull_ratio,
     map_figure,
     normality_figure,
@@ -40,6 +41,7 @@ class Diagnostics:
     normality: str = ""
     gaussians: list[tuple[str, ...]] = field(default_factory=list)
     storage: list[tuple[str, ...]] = field(default_factory=list)
+    coverage: str = ""
     subgroups: str = ""
     cost: str = ""
     times: list[tuple[str, str, str]] = field(default_factory=list)
@@ -53,6 +55,7 @@ def gather(spec: Spec, accuracies: Mapping[str, float]) -> Diagnostics:
     _trajectories(spec, out)
     _normality(spec, out)
     _storage(spec, out)
+    _coverage(spec, out)
     _subgroups(spec, out)
     _cost(spec, out, accuracies)
     return out
@@ -161,6 +164,13 @@ def _storage(spec: Spec, out: Diagnostics) -> None:
                 statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
         sizes = (images, labels, latents, statistics_bytes, weights if latents else 0)
         out.storage.append((name, *(f"{size / 1000:,.1f}" if size else "–" for size in sizes)))
+
+
+def _coverage(spec: Spec, out: Diagnostics) -> None:
+    """Every distilled set over the real images, in the features of the metrics."""
+    (real,) = read_all(spec["real_features"], FEATURES, "features")
+    rows = [row for row in spec["order"] if row in spec["features"]]
+    out.coverage = _encoded(coverage_figure(real, {row: read_all(spec["features"][row], FEATURES, "features")[0] for row in rows}))
 
 
 def _subgroups(spec: Spec, out: Diagnostics) -> None:
