@@ -43,8 +43,15 @@ def prior_weights(w):
 
 
 def tuning_base(w):
-    """The prior that one is tuned from."""
-    return f"{R}/priors/{PLAN.config.priors[w.prior].base}/{INDEX}"
+    """The prior that one is tuned from: its index and, as that names no weights, its manifest."""
+    folder = f"{R}/priors/{PLAN.config.priors[w.prior].base}"
+    return [f"{folder}/{INDEX}", f"{folder}/{MANIFEST}"]
+
+
+def prior_manifests(w):
+    """The hashes of all that is loaded of a prior and its refiner: its index may stay the same when its weights change."""
+    refiner = PLAN.config.priors[w.prior].refiner
+    return [f"{R}/priors/{name}/{MANIFEST}" for name in (w.prior, refiner) if name]
 
 
 def tuning_latents(w):
@@ -141,21 +148,21 @@ def tangents_prototypes(w):
     return PLAN.prototypes(w.dataset, method, int(w.ipc), int(w.seed), w.shard)
 
 
-def groups_of(w, *names):
-    """Files of a method's candidate groups: every group's, for each of ``names``."""
-    folders = PLAN.candidates(w.dataset, method_of(w), int(w.ipc), int(w.seed))
-    return [f"{folder}/{name}.zarr.zip" for folder in folders for name in names]
+def group_folders(w):
+    return PLAN.candidates(w.dataset, method_of(w), int(w.ipc), int(w.seed))
 
 
 def group_images(w):
-    return groups_of(w, w.shard)
+    return [f"{folder}/{w.shard}.zarr.zip" for folder in group_folders(w)]
 
 
 def group_features(w):
     """Features of all candidates, group by group."""
-    extractor = method_of(w).keep["extractor"]
-    shards = PLAN.shards(w.dataset)
-    return groups_of(w, *(f"features/{extractor}-{shard}" for shard in shards))
+    names = [
+        f"features/{method_of(w).keep['extractor']}-{shard}.zarr.zip"
+        for shard in PLAN.shards(w.dataset)
+    ]
+    return [f"{folder}/{name}" for folder in group_folders(w) for name in names]
 
 
 def centroid_features(w):

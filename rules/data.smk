@@ -45,7 +45,9 @@ rule label:
 rule encode:
     input:
         images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
-        prior=f"{R}/priors/{{vae}}/model_index.json",
+        prior=f"{R}/priors/{{vae}}/{INDEX}",
+        # the index names no weights
+        weights=f"{R}/priors/{{vae}}/{MANIFEST}",
     output:
         latents=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",

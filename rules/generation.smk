@@ -32,6 +32,7 @@ rule invert:
     input:
         latents=shard_latents,
         prior=f"{R}/priors/{{prior}}/{INDEX}",
+        weights=prior_manifests,
         refiner=sample_refiner,
     output:
         statistics=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.zarr.zip",
@@ -78,6 +79,7 @@ rule reencode:
         images=shard_images,
         prototypes=targets_prototypes,
         prior=f"{R}/priors/{{prior}}/{INDEX}",
+        weights=prior_manifests,
     output:
         targets=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
@@ -120,7 +122,8 @@ rule tangents:
 rule sample:
     input:
         images=shard_images,
-        prior=f"{R}/priors/{{prior}}/model_index.json",
+        prior=f"{R}/priors/{{prior}}/{INDEX}",
+        weights=prior_manifests,
         refiner=sample_refiner,
         prototypes=sample_prototypes,
         targets=sample_targets,
@@ -187,9 +190,12 @@ rule choose:
     threads: 1
     params:
         spec=spec("choose"),
+        # the folders, not the features of every shard in them: a command has a length limit
+        groups=group_folders,
+        shards=lambda w: len(PLAN.shards(w.dataset)),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} choose --spec {params.spec:q} --candidates '{input.candidates}'"
-        " --real '{input.real}' --subgroups {output.subgroups} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} choose --spec {params.spec:q} --candidates '{params.groups}'"
+        " --shards {params.shards} --real '{input.real}' --subgroups {output.subgroups} --prov {output.prov}"
 
 
 rule keep:

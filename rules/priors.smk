@@ -58,4 +58,4 @@ for family in TUNED_FAMILIES:
             spec=spec("finetune"),
         shell:
             "exec python -m limbeck --threads {threads} --log {log} finetune --spec {params.spec:q} --latents '{input.latents}'"
-            " --base {input.base} --index {output.index} --prov {output.prov}"
+            " --base {input.base[0]} --index {output.index} --prov {output.prov}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from limbeck import protocols
 from limbeck.config import RESERVED, TEACHER, VAE
+from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, check_ipc, check_reencoded
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
@@ -52,6 +53,32 @@ def check(plan: "Plan") -> None:
         _dataset(plan, dataset)
 
 
+def _tuning(plan: "Plan", name: str) -> None:
+    """A dataset that a prior can be tuned on."""
+    prior = plan.config.priors[name]
+    if prior.finetune is None:
+        return
+    dataset, key = prior.finetune.dataset, f"priors.{name}.finetune"
+    views = plan.dataset(dataset).views
+    if prior.view not in views:
+        raise LimbeckError(
+            f"{key}.dataset: {dataset} has no view {prior.view!r}, which the prior takes; its views: {sorted(views)}"
+        )
+    _native(plan, name, f"{key}.dataset", dataset)
+    at_once, images = prior.finetune.batch_size * prior.finetune.accumulate, int(plan.counts(dataset).sum())
+    if at_once > images:
+        raise LimbeckError(f"{key}.batch_size: times accumulate {at_once}, more than the {images} images of {dataset}; lower it")
+
+
+def _native(plan: "Plan", name: str, key: str, dataset: str) -> None:
+    """A view of the size that a DiT in a folder takes."""
+    prior, folder = plan.config.priors[name], plan.local_weights(plan.vae_of(name))
+    if prior.family != "dit" or folder is None:
+        return
+    if plan.dataset(dataset).views[prior.view].size != (takes := native_size(folder)):
+        raise LimbeckError(f"{key}: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+
+
 def _dataset(plan: "Plan", dataset: str) -> None:
     counts = plan.counts(dataset)
     plan.source(dataset).counts("test")
@@ -92,9 +119,9 @@ def _prior(plan: "Plan", name: str, dataset: str) -> None:
     table = _class_table(plan, name)
     if table is not None:
         match_classes(table, classes, name)
-    folder = plan.local_weights(plan.vae_of(name))
-    if folder is not None and views[prior.view].size != (takes := native_size(folder)):
-        raise LimbeckError(f"priors.{name}.view: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+    _native(plan, name, f"priors.{name}.view", dataset)
+    for tuned in lineage(plan.config, name):
+        _tuning(plan, tuned)
 
 
 def _class_table(plan: "Plan", name: str) -> dict[str, int] | None:

@@ -102,13 +102,19 @@ def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), i
 
 @app.command()
 def finetune(
-    *, spec: SpecOption, prov: ProvOption, latents: Paths, base: Path = typer.Option(), index: Path = typer.Option()
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    latents: Paths,
+    base: Path = typer.Option(),
+    index: Path = typer.Option(),
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="least time between two checkpoints")] = 60.0,
 ) -> None:
     """Tune a prior on a dataset's latents; goes on from its checkpoint."""
     from limbeck.stages.finetune import run
 
     with _stage(spec, prov, {"latents": _paths(latents), "base": base}) as s:
-        run(s, _paths(latents), base, index)
+        run(s, _paths(latents), base, index, checkpoint_seconds)
 
 
 @app.command()
@@ -274,12 +280,14 @@ def sample(
 
 
 @app.command()
-def choose(*, spec: SpecOption, prov: ProvOption, candidates: Paths, real: Paths = "", subgroups: Path = typer.Option()) -> None:
-    """Choose one of every class's candidate groups, by their features."""
+def choose(
+    *, spec: SpecOption, prov: ProvOption, candidates: Paths, shards: int = 1, real: Paths = "", subgroups: Path = typer.Option()
+) -> None:
+    """Choose one of every class's candidate groups, by the features in the groups' folders."""
     from limbeck.stages.choose import run
 
     with _stage(spec, prov, {"candidates": _paths(candidates), "real": _paths(real)}) as s:
-        run(s, _paths(candidates), _paths(real), subgroups)
+        run(s, _paths(candidates), shards, _paths(real), subgroups)
 
 
 @app.command()

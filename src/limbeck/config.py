@@ -166,7 +166,6 @@ class Finetune(Model):
     weight_decay: float = Field(0.0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the moving average that is kept; 0: the last weights are")
     cfg_dropout: float = Field(0.1, ge=0, le=1, description="share of images trained without their label")
-    checkpoint_every: int = Field(500, ge=1, description="optimiser steps between checkpoints, which a killed job goes on from")
     seed: int = 0
 
     @property
@@ -177,6 +176,8 @@ class Finetune(Model):
     def read(self) -> dict[str, Any]:
         """What its criterion and mode read of it."""
         unread = {key for criterion, keys in CRITERION_KEYS.items() if criterion != self.criterion for key in keys}
+        if self.variant == "released":
+            unread.add("inversion_steps")
         return self.model_dump(mode="json", exclude=unread) | {"lr": self.rate}
 
     @model_validator(mode="after")

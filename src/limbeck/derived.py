@@ -39,6 +39,8 @@ def _tuned(config: Config, name: str, above: tuple[str, ...]) -> Prior:
     base = _tuned(config, prior.base, (*above, name))
     if base.family not in TUNED_FAMILIES:
         raise LimbeckError(f"priors.{name}.base: {prior.base!r} is of family {base.family}; tuned are {', '.join(TUNED_FAMILIES)}")
+    if prior.refiner is not None and base.family != "sdxl":
+        raise LimbeckError(f"priors.{name}.refiner: only family sdxl has a refiner, its base {prior.base!r} is {base.family}")
     taken = (*OF_BASE, *(key for key in FROM_BASE if key not in prior.model_fields_set))
     return prior.model_copy(update={key: getattr(base, key) for key in taken})
 

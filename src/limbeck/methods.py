@@ -234,7 +234,7 @@ def resolve_option(value: Any, key: str, ipc: int, prior: str, dataset: str) -> 
 
 
 def _choose(table: Mapping[str, T], kind: Any, key: str) -> T:
-    if kind not in table:
+    if not isinstance(kind, str) or kind not in table:
         raise LimbeckError(f"{key}: unknown component {kind!r}; choose one of {sorted(table)}")
     return table[kind]
 
@@ -256,7 +256,11 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     base = spec.pop("base", None)
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
-    prior = _own_prior(config, spec.pop("prior", None) or prior, prior, f"{where}.prior")
+    own_prior = resolve_option(spec.pop("prior", None), f"{where}.prior", ipc, prior, dataset)
+    prior = _own_prior(config, own_prior or prior, prior, f"{where}.prior")
+    for key in ("keep", "generate"):
+        if isinstance(spec.get(key), Mapping):
+            raise LimbeckError(f"{where}.{key}: decides which rules make the images, so it cannot be a mapping; name two methods")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
     own = {key: spec.pop(key) for key in COMPOSITION if key in spec}
     composition = {"start": "noise", "guidance": [], "keep": "all", "options": {}, **METHODS[base], **own}
@@ -312,7 +316,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
 
 def _own_prior(config: Config, own: Any, run: str, where: str) -> str:
     """A method's prior: the run's, or one with the same VAE, so that both work in the same latents."""
-    if own != run and own not in config.priors:
+    if not isinstance(own, str) or own not in config.priors:
         raise LimbeckError(f"{where}: unknown name {own!r}; known: {sorted(config.priors)}")
     if lineage(config, own)[-1] != lineage(config, run)[-1]:
         raise LimbeckError(f"{where}: {own!r} has another VAE than run.prior {run!r}; name one tuned from it, or null")

@@ -204,7 +204,7 @@ class GaussianStart(Inversion, GroupSampling):
 class SubgroupSelection(Model):
     """IMS3's selective subgroup sampling: one of G candidate groups per class (Eqs. 8-11; METHODS.md section 4)."""
 
-    groups: int = Field(5, ge=1, le=1000, description="G, candidate groups per class, each sampled under its own seed")
+    groups: int = Field(5, ge=1, le=200, description="G, candidate groups per class, each sampled under its own seed")
     alpha: float = Field(0.4, ge=0, description="weight of being near the class's centroid; only alpha / beta matters")
     beta: float = Field(0.9, ge=0, description="weight of being apart from other classes' groups")
     extractor: Name = Field(TEACHER, description="in whose features the centroids are: 'teacher', or one of 'extractors'")

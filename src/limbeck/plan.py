@@ -36,7 +36,7 @@ from limbeck.metrics.clip_files import clip_files
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
 
 T = TypeVar("T")
-GROUPS = 1000  # sampling seeds set aside for the candidate groups of a generation seed
+GROUPS = 1000  # sampling seeds set aside for the candidate groups of each generation seed
 
 
 class Plan:
@@ -304,7 +304,12 @@ class Plan:
         if method.keep is None:
             return []
         folder = f"{self.root}/{dataset}/{method.prior}/candidates/{method.candidates_name}/ipc{ipc}"
-        return [f"{folder}/seed{seed * GROUPS + group}" for group in range(method.keep["groups"])]
+        return [f"{folder}/seed{each}" for each in self.sampling_seeds(method, seed)]
+
+    @staticmethod
+    def sampling_seeds(method: Method, seed: int) -> list[int]:
+        """Under which seeds a method samples at a generation seed: one per candidate group, none of them any row's own."""
+        return [seed] if method.keep is None else [(seed + 1) * GROUPS + group for group in range(method.keep["groups"])]
 
     def tangents(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """The cached tangents of a method; None where it has none."""
@@ -374,20 +379,9 @@ class Plan:
 
     def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
         """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
-        names = (
-            "distilled",
-            "prototypes",
-            "targets",
-            "tangents",
-            "tangent_dims",
-            "statistics",
-            "subgroups",
-            "candidates",
-            "features",
-        )
-        out: dict[str, Any] = {name: {} for name in names} | {
+        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates")
+        out: dict[str, Any] = {name: {} for name in (*names, "features", "weights")} | {
             "embedding": [],
-            "weights": f"{self.root}/priors/{self.run.prior}",
             "real_features": self.features(dataset, "train"),
         }
         seed, shards = self.first_seed(ipc), self.shards(dataset)
@@ -400,19 +394,22 @@ class Plan:
                 out["embedding"] = self.embedding(dataset, embedding_name(MAP))
             if method.tangents:
                 out["tangent_dims"][name] = method.tangents["d"]
+            sampled = self.sampling_seeds(method, seed)
+            if method.needs_prior:
+                out["weights"][name] = f"{self.root}/priors/{method.prior}"
             if method.tangents_name:
-                out["tangents"][name] = [self.tangents(dataset, method, ipc, seed, shard) for shard in shards]
-            if method.inversion_name and method.inversion_name not in seen:
-                seen.add(method.inversion_name)
+                out["tangents"][name] = [[self.tangents(dataset, method, ipc, s, shard) for shard in shards] for s in sampled]
+            if method.inversion_name and (method.prior, method.inversion_name) not in seen:
+                seen.add((method.prior, method.inversion_name))
                 out["statistics"][name] = [self.inverted(dataset, method, shard) for shard in shards]
             if method.keep:
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
                 groups = self.candidates(dataset, method, ipc, seed)
                 out["candidates"][name] = [[f"{group}/{shard}.zarr.zip" for shard in shards] for group in groups]
             target = method.guidance[0]["target"] if method.guidance else "member"
-            if method.discovery is not None and (method.discovery_name, target) not in seen:
-                seen.add((method.discovery_name, target))  # rows that share their prototypes show them once
-                out["prototypes"][name] = [self.prototypes(dataset, method, ipc, seed, shard) for shard in shards]
+            if method.discovery is not None and (method.discovery_name, target, sampled[0]) not in seen:
+                seen.add((method.discovery_name, target, sampled[0]))  # rows that share their prototypes show them once
+                out["prototypes"][name] = [self.prototypes(dataset, method, ipc, sampled[0], shard) for shard in shards]
                 out["targets"][name] = target
         if not (out["embedding"] and out["prototypes"]):  # the map has nothing to show, or nothing to show it in
             out |= {"embedding": [], "prototypes": {}}

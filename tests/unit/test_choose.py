@@ -31,13 +31,18 @@ def given(folder: Path, cuts: list[int], seed: int = 0) -> tuple[list[Path], lis
     rng = np.random.default_rng(seed)
     groups, real = rng.random((GROUPS, CLASSES, IPC, DIMS), np.float32), rng.random((CLASSES, 20, DIMS), np.float32)
     parts = [slice(a, b) for a, b in zip(cuts, [*cuts[1:], CLASSES], strict=True)]
-    candidates = [write(folder / f"g{g}-{p.start}.zarr.zip", groups[g, p], p.start) for g in range(GROUPS) for p in parts]
+    candidates = [folder / f"g{g}" for g in range(GROUPS)]
+    for g, path in enumerate(candidates):
+        (path / "features").mkdir(parents=True, exist_ok=True)
+        for shard, part in enumerate(parts):
+            write(path / f"features/teacher-{shard}.zarr.zip", groups[g, part], part.start)
     return candidates, [write(folder / f"r{p.start}.zarr.zip", real[p], p.start) for p in parts], groups, real
 
 
 def chosen(folder: Path, candidates: list[Path], real: list[Path], seed: int = 0, **options: object) -> dict[str, np.ndarray]:
     path = folder / "subgroups.zarr.zip"
-    run({"keep": {**KEEP, **options}, "ipc": IPC, "seed": seed, "code": "x"}, candidates, real, path)
+    shards = len(list(candidates[0].glob("features/*")))
+    run({"keep": {**KEEP, **options}, "ipc": IPC, "seed": seed, "code": "x"}, candidates, shards, real, path)
     with Artifact(path, SUBGROUPS) as found:
         assert found.attrs["class_range"] == [0, CLASSES]
         return {name: found[name] for name in SUBGROUPS.arrays}
@@ -80,7 +85,7 @@ def test_some_real_images_are_drawn_by_the_seed(tmp_path):
 
 def test_features_that_are_zero_are_named(tmp_path):
     candidates, real, _, _ = given(tmp_path, [0])
-    write(candidates[1], np.zeros((CLASSES, IPC, DIMS)), 0)
+    write(candidates[1] / "features/teacher-0.zarr.zip", np.zeros((CLASSES, IPC, DIMS)), 0)
     with pytest.raises(LimbeckError, match=r"subgroup sampling with extractor teacher: features.* is zero"):
         chosen(tmp_path, candidates, real)
     assert not (tmp_path / "subgroups.zarr.zip").exists()

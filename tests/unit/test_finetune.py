@@ -342,7 +342,7 @@ class Killed(Exception):
 
 
 def tune_small(
-    options: Finetune, path: Path, kill_at: int | None = None, task: str = "one", given: Data | None = None
+    options: Finetune, path: Path, kill_at: int | None = None, task: str = "one", given: Data | None = None, seconds: float = 0.0
 ) -> tuple[dict, list]:
     model = dit()
     add_scales(model)
@@ -355,19 +355,19 @@ def tune_small(
         if kill_at == done:
             raise Killed
 
-    history = tune(model, predictor(model), criterion, given or data(), options, Checkpoint(path, task), report)
+    history = tune(model, predictor(model), criterion, given or data(), options, Checkpoint(path, task, seconds), report)
     return {name: w.detach().clone() for name, w in trained(model).items()}, [history, seen]
 
 
 @pytest.mark.parametrize("criterion", ["diffusion", "minimax"])
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, criterion: str, ema: float) -> None:
-    options = Finetune(dataset="x", criterion=criterion, epochs=3, batch_size=2, accumulate=2, ema=ema, checkpoint_every=4, lr=1e-2)
+    options = Finetune(dataset="x", criterion=criterion, epochs=3, batch_size=2, accumulate=2, ema=ema, lr=1e-2)
     whole, (history, _) = tune_small(options, tmp_path / "whole")
     with pytest.raises(Killed):
         tune_small(options, tmp_path / "killed", kill_at=11)
     again, (resumed, seen) = tune_small(options, tmp_path / "killed")
-    assert seen[0] == 9  # the last checkpoint was at 8, not at the start
+    assert seen[0] == 11  # the last checkpoint was at 10, not at the start
     assert resumed == history
     for name, value in whole.items():
         assert torch.equal(value, again[name]), name
@@ -377,8 +377,15 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, criterion
         assert not part.name.endswith(".part")
 
 
+def test_checkpoints_keep_their_distance(tmp_path: Path) -> None:
+    options = Finetune(dataset="x", epochs=2, batch_size=4)
+    with pytest.raises(Killed):
+        tune_small(options, tmp_path / "c", kill_at=8, seconds=60)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
-    options = Finetune(dataset="x", epochs=2, batch_size=4, checkpoint_every=3)
+    options = Finetune(dataset="x", epochs=2, batch_size=4)
     whole, _ = tune_small(options, tmp_path / "whole")
     with pytest.raises(Killed):
         tune_small(options, tmp_path / "cut", kill_at=5)
@@ -406,13 +413,13 @@ def test_a_diverging_loss_and_too_few_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"the loss is (nan|inf) at step \d+ of .*1.00e\+12.*lower finetune.lr; there is no checkpoint"
     ):
-        tune_small(Finetune(dataset="x", mode="full", epochs=50, batch_size=4, lr=1e12), tmp_path / "a")
+        tune_small(Finetune(dataset="x", mode="full", epochs=50, batch_size=4, lr=1e12), tmp_path / "a", seconds=60)
     broken = data()
     broken.latents[12:] = np.nan
     with pytest.raises(
         ValueError, match=r"the loss is nan at step (\d+) of 20 .*the last checkpoint, .*/b, is of step (\d+)$"
     ) as caught:
-        tune_small(Finetune(dataset="x", epochs=1, batch_size=1, checkpoint_every=1), tmp_path / "b", given=broken)
+        tune_small(Finetune(dataset="x", epochs=1, batch_size=1), tmp_path / "b", given=broken)
     failed, saved = map(int, re.search(r"at step (\d+) .* of step (\d+)$", str(caught.value)).groups())
     assert failed == saved > 0
     assert Checkpoint(tmp_path / "b", "one").load()[0].step == saved
@@ -425,8 +432,8 @@ def test_checkpoint_is_plain_safetensors(tmp_path: Path) -> None:
     from safetensors import safe_open
 
     with pytest.raises(Killed):
-        tune_small(Finetune(dataset="x", epochs=2, batch_size=4, checkpoint_every=2), tmp_path / "c", kill_at=5)
+        tune_small(Finetune(dataset="x", epochs=2, batch_size=4), tmp_path / "c", kill_at=5)
     with safe_open(tmp_path / "c", "pt") as file:
-        assert json.loads(file.metadata()["progress"])["step"] == 4
+        assert json.loads(file.metadata()["progress"])["step"] == 4  # killed in the fifth
         kinds = {key.split("/")[0] for key in file.keys()}  # noqa: SIM118
     assert kinds == {"weights", "exp_avg", "exp_avg_sq", "step"}

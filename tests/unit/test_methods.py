@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from snakemake.utils import update_config
 
 from limbeck.config import Config
@@ -173,7 +174,9 @@ def test_the_page_shows_one_first_seed_throughout():
     made = plan(run__seeds=[10, 2])
     spec = json.loads(made.spec("report", {"dataset": "fashion-mini", "ipc": "10"}))
     assert spec["first_seed"] == 2
-    shown = [p for key in ("distilled", "prototypes", "tangents") for paths in spec[key].values() for p in paths]
+    of_one = [name for name in spec["distilled"] if name not in spec["candidates"]]  # the others sample under groups' seeds
+    shown = [p for key in ("distilled", "prototypes") for name in of_one for p in spec[key].get(name, [])]
+    shown += [p for name in of_one for group in spec["tangents"].get(name, []) for p in group]
     assert len(shown) > 10
     assert all("/seed2/" in path for path in shown)
     inputs = made.report_inputs("fashion-mini", 10)
@@ -226,3 +229,17 @@ def test_a_target_outside_the_run_finds_its_fit_and_embedding():
     other = plan(methods__own={"base": "coda", "n_neighbors": {10: 9, 37: 11}})
     options = embedding_options(other.method("own", 37, "fashion-mini").discovery)
     assert other.embedding_of(embedding_name(options), "fashion-mini")["n_neighbors"] == 11
+
+
+def test_the_readmes_own_images_overlay_can_be_planned(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    over = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(10):
+                Image.new("RGB", (40, 40)).save(tmp_path / split / name / f"{i}.png")
+    over["datasets"]["mine"]["path"] = str(tmp_path)
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())
+    update_config(base, over)
+    assert Plan(base).run.datasets == ("mine",)

@@ -21,6 +21,7 @@ from limbeck.store import SUFFIX, Artifact
 from tests import tiny_priors
 from tests.conftest import Workflow
 
+FASHION = {"source": "npz", "path": "package:fashion_mini.npz", "channels": 1}
 IM = {"dataset": "fashion-mini", "criterion": "inversion_matching", "epochs": 1, "batch_size": 100}
 
 
@@ -89,7 +90,9 @@ def test_difffit_from_config_to_images_and_what_reruns(workflow):
     flow.overlay["priors"]["tuned"]["finetune"]["lambda_im"] = 0.1
     rules = [rule for rule, _ in flow.planned()]
     assert rules == ["embed", "export", "finetune_dit", "measure", "report", "sample", "train"]
-    flow.overlay["priors"]["tuned"]["finetune"]["lambda_im"] = 0.002
+    # changed weights are noticed though the index is the same: built alone, or in another run
+    flow.build(str(index(flow)))
+    assert "sample" in {rule for rule, _ in flow.planned()}
     # discovery works in the base's latents: the same as without tuning
     flow.overlay["run"]["methods"] = ["dit", "mgd"]
     assert ("encode", "") not in flow.planned()
@@ -97,7 +100,7 @@ def test_difffit_from_config_to_images_and_what_reruns(workflow):
 
 def test_a_killed_job_goes_on_from_its_checkpoint(workflow):
     """SIGKILL, then plain Snakemake: the same bytes as without, and nothing is left behind."""
-    flow = tuned(workflow(), epochs=4, checkpoint_every=5, batch_size=250)
+    flow = tuned(workflow(), epochs=4, batch_size=250)
     flow.build(str(index(flow)))
     expected = weight_digests(index(flow).parent)
     spec = flow.plan().spec("finetune", {"prior": "tuned"})
@@ -106,7 +109,19 @@ def test_a_killed_job_goes_on_from_its_checkpoint(workflow):
             file.unlink()
     latents, base = flow.results / f"fashion-mini/v32/tiny/latents/0{SUFFIX}", flow.results / "priors/tiny/model_index.json"
     command = [sys.executable, "-m", "limbeck", "--threads", "1", "finetune", "--spec", spec, "--latents", str(latents)]
-    job = subprocess.Popen([*command, "--base", str(base), "--index", str(index(flow)), "--prov", str(flow.folder / "prov.json")])
+    job = subprocess.Popen(
+        [
+            *command,
+            "--base",
+            str(base),
+            "--index",
+            str(index(flow)),
+            "--prov",
+            str(flow.folder / "prov.json"),
+            "--checkpoint-seconds",
+            "0",
+        ]
+    )
     checkpoint = flow.results / "priors/.tuned.checkpoint"
     until = time.monotonic() + 120
     while not checkpoint.exists() and job.poll() is None and time.monotonic() < until:
@@ -159,13 +174,21 @@ def test_priors_tuned_from_one_another(workflow):
         ({"base": "tiny", "finetune": {**IM, "memory": 3}}, "'memory' belongs to criterion minimax, not to inversion_matching"),
         ({"base": "tiny", "finetune": {**IM, "lamda": 3}}, r"priors\.tuned\.finetune\.lamda"),
         ({"base": "xl3", "finetune": IM}, r"priors\.tuned\.base: 'xl3' is of family sd3; tuned are dit, sd, sdxl"),
+        ({"base": "tiny", "refiner": "xl3", "finetune": IM}, r"priors\.tuned\.refiner: only family sdxl has a refiner"),
+        ({"base": "tiny", "finetune": {**IM, "batch_size": 5001}}, r"batch_size: times accumulate 5001, more than the 5000 images"),
+        ({"base": "tiny", "finetune": {**IM, "dataset": "other"}}, r"finetune\.dataset: other has no view 'v32'"),
+        ({"base": "tiny", "finetune": {**IM, "dataset": "large"}}, r"finetune\.dataset: 'v32' is not of the 32 pixels"),
         ({"base": "tiny", "finetune": {**IM, "dataset": "own"}}, r"priors\.tuned\.finetune: .*tune it in full \(mode: full\)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_job(workflow, image_folder, prior, message):
     flow = workflow(
         priors={"tuned": prior, "xl3": {"family": "sd3", "weights": "hub/sd3"}},
-        datasets={"own": {"source": "folder", "path": str(image_folder), "channels": 1}},
+        datasets={
+            "own": {"source": "folder", "path": str(image_folder), "channels": 1},
+            "other": {**FASHION, "views": {"v16": {"size": 16}}},
+            "large": {**FASHION, "views": {"v32": {"size": 64}}},
+        },
     )
     flow.overlay["run"]["prior"] = "tuned"
     with pytest.raises(LimbeckError, match=message) as caught:

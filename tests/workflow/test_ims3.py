@@ -1,5 +1,6 @@
 """Selective subgroup sampling through Snakemake: any sampler's groups, what is kept, what reruns."""
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -51,7 +52,7 @@ def read(path: Path, *names: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", ["ims3", "d3s3", "mode_s3"])
 def test_every_class_keeps_the_group_of_the_lowest_score(built, name):
     cell, folders = built.results / f"fashion-mini/tiny/{name}/ipc2/seed1", groups_of(built, name)
-    assert [folder.name for folder in folders] == [f"seed{GROUPS + group}" for group in range(len(folders))]
+    assert [folder.name for folder in folders] == [f"seed{2 * GROUPS + group}" for group in range(len(folders))]
     with Artifact(cell / f"subgroups{SUFFIX}", SUBGROUPS) as found:
         chosen = found["groups"]
     # Eqs. 8-10, written out from the features
@@ -83,7 +84,7 @@ def test_every_class_keeps_the_group_of_the_lowest_score(built, name):
 
 @pytest.mark.long
 def test_a_group_is_what_the_sampler_gives_under_that_seed(flow):
-    target = flow.results / f"fashion-mini/tiny/dit/ipc2/seed{GROUPS + 2}/distilled-0{SUFFIX}"
+    target = flow.results / f"fashion-mini/tiny/dit/ipc2/seed{2 * GROUPS + 2}/distilled-0{SUFFIX}"
     flow.build(str(target))
     (alone,), (group,) = read(target, "images"), read(groups_of(flow, "ims3")[2] / f"0{SUFFIX}", "images")
     assert np.array_equal(alone, group)
@@ -93,7 +94,8 @@ def test_a_group_is_what_the_sampler_gives_under_that_seed(flow):
 def test_the_page_shows_the_groups_and_counts_them_all(built):
     html = (built.results / "fashion-mini/ipc2/summary.html").read_text()
     assert "Candidate groups" in html
-    assert html.count("<td>ims3</td>") >= 3  # table, cost, options
+    seconds = [json.loads((folder / "0.prov.json").read_text())["seconds_per_image"] for folder in groups_of(built, "ims3")]
+    assert f"<td>ims3</td><td>{sum(seconds):.3f}</td>" in html
     assert built.planned() == []
 
 
@@ -124,6 +126,26 @@ def test_another_extractor_samples_nothing_again(flow, tiny_clip):
     assert {rule for rule, _ in flow.planned(str(target))} == {"features", "embed_candidates", "choose", "keep"}
 
 
+def test_the_page_is_of_the_seeds_that_were_sampled(workflow):
+    """Tangents and prototypes of a method that keeps one of several groups lie under the groups' seeds, and are all counted."""
+    method = {"base": "manifoldgd", "keep": "subgroup", "groups": 2, "steps": 3, "t_stop": 2, "warmup": 0}
+    plan = workflow(run={"methods": ["m"], "seeds": [4], "ipc": [2]}, methods={"m": method}).plan()
+    shown = plan.diagnostics("fashion-mini", 2)
+    assert [[path.split("/")[-2] for path in group] for group in shown["tangents"]["m"]] == [["seed5000"], ["seed5001"]]
+    assert [path.split("/")[-2] for path in shown["prototypes"]["m"]] == ["seed5000"]
+    assert [[path.split("/")[-2] for path in group] for group in shown["candidates"]["m"]] == [["seed5000"], ["seed5001"]]
+
+
+def test_inversions_under_two_priors_are_both_shown(workflow):
+    tuned = {"base": "tiny", "finetune": {"dataset": "fashion-mini"}}
+    methods = {"a": {"base": "d3hr"}, "b": {"base": "d3hr", "prior": {2: "tuned"}}, "c": {"base": "d3hr", "candidates": 5}}
+    plan = workflow(run={"methods": ["a", "b", "c"]}, methods=methods, priors={"tuned": tuned}).plan()
+    shown = plan.diagnostics("fashion-mini", 2)
+    folders = {name: [path.split("/")[-4] for path in paths] for name, paths in shown["statistics"].items()}
+    assert folders == {"a": ["tiny"], "b": ["tuned"]}
+    assert {name: Path(folder).name for name, folder in shown["weights"].items()} == {"a": "tiny", "b": "tuned", "c": "tiny"}
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
@@ -133,6 +155,10 @@ def test_another_extractor_samples_nothing_again(flow, tiny_clip):
         ({**S3, "groups": 0}, r"methods\.m\.groups"),
         ({**S3, "extractor": "vae"}, r"methods\.m\.extractor: unknown extractor 'vae'; known: \['teacher'\]"),
         ({**S3, "real_images": 501}, r"methods\.m\.real_images: 501 is more than the 500 of class"),
+        ({**S3, "keep": {2: "subgroup"}}, r"methods\.m\.keep: decides which rules make the images, so it cannot be a mapping"),
+        ({**S3, "keep": ["subgroup"]}, r"methods\.m\.keep: unknown component \['subgroup'\]"),
+        ({**S3, "prior": ["tiny"]}, r"methods\.m\.prior: unknown name \['tiny'\]"),
+        ({**S3, "prior": {3: "tiny"}}, r"methods\.m\.prior: no value for ipc 2"),
         ({**S3, "prior": "nowhere"}, r"methods\.m\.prior: unknown name 'nowhere'"),
         ({**S3, "prior": "fashion-dit"}, r"methods\.m\.prior: 'fashion-dit' has another VAE than run\.prior 'tiny'"),
     ],

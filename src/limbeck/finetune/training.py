@@ -6,7 +6,7 @@ come out whether or not the loop was interrupted.
 
 import json
 import math
-import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,10 +49,18 @@ class Progress:
 
 
 class Checkpoint:
-    """One file with everything needed to go on; written whole or not at all, read only if it is of this very task."""
+    """One file with everything needed to go on; written whole or not at all, read only if it is of this very task.
 
-    def __init__(self, path: Path, task: str):
-        self.path, self.task = path, task
+    seconds: least time between two of them; of no effect on the weights.
+    """
+
+    def __init__(self, path: Path, task: str, seconds: float = 60.0):
+        self.path, self.task, self.seconds = path, task, seconds
+        self.saved, self._last = 0, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for another."""
+        return time.monotonic() - self._last >= self.seconds
 
     def load(self) -> tuple[Progress, dict[str, Tensor]] | None:
         """What was saved; None where there is nothing of this task that can be read."""
@@ -61,23 +69,27 @@ class Checkpoint:
                 about = json.loads(file.metadata()["progress"])
                 if about.pop("task") != self.task:
                     return None
+                self.saved = about["step"]
                 return Progress(**about), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except Exception:  # whatever is wrong with it, training from the start is right
             return None
 
     def save(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
         """Replace the file."""
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        # one name, so that a killed job leaves one at most, and the next writes over it
+        part = self.path.with_name(f"{self.path.name}.part")
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         try:
             save_file(contiguous, part, {"progress": json.dumps({"task": self.task, **vars(progress)})})
             part.replace(self.path)
+            self.saved, self._last = progress.step, time.monotonic()
         finally:
             part.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """When the training has ended."""
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, self.path.with_name(f"{self.path.name}.part")):
+            path.unlink(missing_ok=True)
 
 
 def steps_of(images: int, batch: int, accumulate: int, epochs: int) -> tuple[int, int]:
@@ -128,7 +140,7 @@ def tune(
     optimiser = torch.optim.AdamW(weights.values(), lr=options.rate, weight_decay=options.weight_decay)
     average = {name: w.detach().clone() for name, w in weights.items()} if options.ema else {}
     now = _resume(checkpoint, weights, optimiser, average, criterion)
-    every = max(1, steps // 100)
+    every = -(-steps // 100)
     order = np.empty(0, np.int64)
     for step in range(now.step, steps):
         epoch, at = divmod(step, per_epoch)
@@ -145,8 +157,8 @@ def tune(
             for name, mean in means.items():
                 now.running[name] = now.running.get(name, 0.0) + mean.item()
         if not math.isfinite(value):
-            saved = now.step - now.step % options.checkpoint_every
-            last = f"the last checkpoint, {checkpoint.path}, is of step {saved}" if saved else "there is no checkpoint yet"
+            last = f"the last checkpoint, {checkpoint.path}, is of step {checkpoint.saved}"
+            last = last if checkpoint.saved else "there is no checkpoint yet"
             raise ValueError(
                 f"the loss is {value} at step {step} of {steps} (learning rate {options.rate:.2e}); lower finetune.lr; {last}"
             )
@@ -163,7 +175,7 @@ def tune(
             now.history.append({"step": now.step, "loss": sum(point.values()), **point})
             report(now.step, steps, now.history[-1]["loss"])
             now.running, now.counted = {}, 0
-        if now.step % options.checkpoint_every == 0 and now.step < steps:
+        if checkpoint.due() and now.step < steps:
             checkpoint.save(now, _state(weights, optimiser, average, criterion))
     with torch.no_grad():
         for name, mean in average.items():

@@ -41,11 +41,21 @@ def centroid(features: np.ndarray) -> np.ndarray:
     ------
     ValueError: a feature is zero or not finite, a group's features cancel, or there are none.
     """
+    mean = mean_unit(features)
+    return mean / _lengths(mean, "mean direction", CANCELLED)[..., None]
+
+
+def mean_unit(features: np.ndarray) -> np.ndarray:
+    """(..., D) float64 mean of features (..., K, D), each normalised first; means of equally many may be averaged further.
+
+    Raises
+    ------
+    ValueError: a feature is zero or not finite, or there are none.
+    """
     if features.ndim < 2 or 0 in features.shape[-2:]:
         raise ValueError(f"features must be (..., K, D) of at least one feature, not {features.shape}")
     lengths = _lengths(features, "features")
-    mean = np.einsum("...kd,...k->...d", features, 1 / (lengths * features.shape[-2]))
-    return mean / _lengths(mean, "mean direction", CANCELLED)[..., None]
+    return np.einsum("...kd,...k->...d", features, 1 / (lengths * features.shape[-2]))
 
 
 def select(

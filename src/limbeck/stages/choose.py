@@ -9,33 +9,36 @@ import numpy as np
 from limbeck.artifacts import FEATURES, SUBGROUPS
 from limbeck.errors import LimbeckError
 from limbeck.seeds import stream
-from limbeck.selection.subgroup import centroid, select
+from limbeck.selection.subgroup import centroid, mean_unit, select
 from limbeck.stages.common import Spec, class_rows, params
-from limbeck.store import Artifact, create
+from limbeck.store import SUFFIX, Artifact, create
 
 
-def run(spec: Spec, candidates: Sequence[Path], real: Sequence[Path], subgroups: Path) -> None:
-    """Write ``subgroups``. A class's features are in memory at a time.
+def run(spec: Spec, candidates: Sequence[Path], shards: int, real: Sequence[Path], subgroups: Path) -> None:
+    """Write ``subgroups``. A class's features are in memory at a time, and the mean direction of every group.
 
-    candidates: the features of every shard, group by group. real: those of the training images, or none (``centroids: generated``).
+    candidates: the groups' folders, each with the features of every shard. real: those of the training images, or none
+    (``centroids: generated``).
     """
     options = spec["keep"]
+    files = [folder / f"features/{options['extractor']}-{shard}{SUFFIX}" for folder in candidates for shard in range(shards)]
     found: dict[int, list[np.ndarray]] = {}
-    for path in candidates:
-        for label, values in _classes(path):
-            found.setdefault(label, []).append(values)
-    labels = sorted(found)
-    with Artifact(candidates[0], FEATURES) as first:
+    with Artifact(files[0], FEATURES) as first:
         classes = list(first.attrs["classes"])
     try:
-        groups = np.stack([[centroid(values) for values in found[label]] for label in labels])
+        for path in files:
+            for label, values in _classes(path):
+                found.setdefault(label, []).append(mean_unit(values))
+        labels = sorted(found)
+        means = np.array([found[label] for label in labels])
         if real:
             references = dict(_real(real, options["real_images"], spec["seed"], classes))
-        else:  # IMS3 8.13: the generator's own images stand for the real ones
-            references = {label: centroid(np.concatenate(found[label])) for label in labels}
+            of_classes = np.stack([references[label] for label in labels])
+        else:  # IMS3 8.13: the generator's own images stand for the real ones; groups are of one size
+            of_classes = means.mean(axis=1)
         chosen = select(
-            groups,
-            np.stack([references[label] for label in labels]),
+            means,
+            of_classes,
             alpha=options["alpha"],
             beta=options["beta"],
             variant=options["subgroup_variant"],
@@ -44,7 +47,7 @@ def run(spec: Spec, candidates: Sequence[Path], real: Sequence[Path], subgroups:
     except ValueError as error:
         raise LimbeckError(f"subgroup sampling with extractor {options['extractor']}: {error}") from None
     arrays = {"labels": np.array(labels), **{name: getattr(chosen, name) for name in ("groups", "near", "apart", "scores")}}
-    inputs = {f"candidates/{i}": path for i, path in enumerate(candidates)} | {f"real/{i}": path for i, path in enumerate(real)}
+    inputs = {f"candidates/{i}": path for i, path in enumerate(files)} | {f"real/{i}": path for i, path in enumerate(real)}
     header: dict[str, Any] = {"classes": classes, "class_range": [labels[0], labels[-1] + 1]}
     shapes = {name: values.shape for name, values in arrays.items()}
     with create(subgroups, SUBGROUPS, shapes, params(spec), inputs, **header) as out:

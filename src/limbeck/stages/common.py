@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -45,12 +45,23 @@ def read_class(points: Artifact, rows: slice) -> np.ndarray:
 
 
 def read_all(paths: Sequence[Path | str], schema: Schema | None, *names: str) -> list[np.ndarray]:
-    """The named arrays, concatenated over shards in class order."""
-    parts: list[list[np.ndarray]] = []
-    for path in paths:
-        with Artifact(path, schema) as artifact:
-            parts.append([artifact[name] for name in names])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    """The named arrays, concatenated over shards in class order: in memory once, and a shard's beside them."""
+    with ExitStack() as stack:
+        shards = [stack.enter_context(Artifact(path, schema)) for path in paths]
+        return [_joined(shards, name) for name in names]
+
+
+def _joined(shards: Sequence[Artifact], name: str) -> np.ndarray:
+    first = shards[0][name]
+    if len(shards) == 1:
+        return first
+    out = np.empty((sum(shard.shape(name)[0] for shard in shards), *first.shape[1:]), first.dtype)
+    at = 0
+    for number, shard in enumerate(shards):
+        part = shard[name] if number else first
+        out[at : at + len(part)] = part
+        at += len(part)
+    return out
 
 
 def classes_of(path: Path | str) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PROTOTYPES, STATISTICS, SUBGROUPS
+from limbeck.priors.files import DELTA
 from limbeck.report.diagnostics import (
     Cloud,
     angle_figure,
@@ -151,7 +152,6 @@ def _storage(spec: Spec, out: Diagnostics) -> None:
     """What each representation of a row takes (D3HR Sec. 6.7, Fig. A2), where any row has class statistics."""
     if not spec["statistics"]:
         return
-    weights = sum(file.stat().st_size for file in Path(spec["weights"]).rglob("*.safetensors"))
     for name, paths in _in_order(spec):
         images, labels, latents, statistics_bytes = 0, 0, 0, 0
         for path in paths:
@@ -162,7 +162,10 @@ def _storage(spec: Spec, out: Diagnostics) -> None:
         for path in spec["statistics"].get(name, []):
             with Artifact(path, STATISTICS) as found:
                 statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
-        sizes = (images, labels, latents, statistics_bytes, weights if latents else 0)
+        folder = spec["weights"].get(name) if latents else None
+        files = Path(folder).rglob("*.safetensors") if folder else ()
+        weights = sum(file.stat().st_size for file in files if file.name != DELTA)
+        sizes = (images, labels, latents, statistics_bytes, weights)
         out.storage.append((name, *(f"{size / 1000:,.1f}" if size else "–" for size in sizes)))
 
 
@@ -188,11 +191,10 @@ def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None
     seconds = {}
     for name, paths in _in_order(spec):
         # per image that is kept: all candidate groups were sampled for it
-        groups = [_seconds(group) for group in spec["candidates"].get(name, [paths])]
-        sampling = sum(filter(None, groups)) or None
+        sampling = _sum(spec["candidates"].get(name, [paths]))
         if sampling is None:
             continue
-        stage = _seconds(spec["tangents"].get(name, []))
+        stage = _sum(spec["tangents"].get(name, []))
         seconds[name] = sampling + (stage or 0.0)
         out.times.append((name, f"{sampling:.3f}", "–" if stage is None else f"{stage:.3f}"))
     if seconds:
@@ -204,8 +206,15 @@ def _in_order(spec: Spec) -> Iterator[tuple[str, list[str]]]:
     return ((name, spec["distilled"][name]) for name in spec["order"] if name in spec["distilled"])
 
 
+def _sum(groups: Sequence[Sequence[str]]) -> float | None:
+    """Seconds per image summed over sampled groups; None where they are not known."""
+    found = [seconds for group in groups if (seconds := _seconds(group)) is not None]
+    return sum(found) if found and len(found) == len(groups) else None
+
+
 def _seconds(artifacts: Sequence[str]) -> float | None:
-    """Mean of ``seconds_per_image`` over the sidecars of a row's shards; None where its stage measures none."""
-    bodies = [json.loads(Path(path.removesuffix(SUFFIX) + ".prov.json").read_text(encoding="utf-8")) for path in artifacts]
+    """Mean of ``seconds_per_image`` over the sidecars of a row's shards; None where its stage measures none, or they are gone."""
+    sidecars = [Path(path.removesuffix(SUFFIX) + ".prov.json") for path in artifacts]
+    bodies = [json.loads(path.read_text(encoding="utf-8")) for path in sidecars if path.is_file()]
     found = [float(body["seconds_per_image"]) for body in bodies if "seconds_per_image" in body]
     return statistics.fmean(found) if found else None

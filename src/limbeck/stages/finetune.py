@@ -21,7 +21,7 @@ from limbeck.finetune.difffit import add_scales, choose, fold_scales, named, tra
 from limbeck.finetune.labels import relabel
 from limbeck.finetune.noise import Schedule
 from limbeck.finetune.training import Checkpoint, Data, tune
-from limbeck.priors.files import DELTA, INDEX, LOSS, RECORD, all_files, class_table, weight_digests
+from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.stages.prior import stored
@@ -30,7 +30,7 @@ from limbeck.store import digest
 NETWORK = {"dit": "transformer", "sd": "unet", "sdxl": "unet"}  # the folder of a family's denoiser
 
 
-def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path) -> None:
+def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint_seconds: float = 60.0) -> None:
     """Tune the prior of which ``base`` is the index and write it beside ``index``, whole or not at all.
 
     A killed job goes on from its last checkpoint, ``.<prior>.checkpoint`` beside the folder, to the same weights.
@@ -49,7 +49,9 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path) -> None:
         raise LimbeckError(f"prior {folder.name}: takes latents {prior.latent_shape}, those to tune on are {points.shape[1:]}")
     schedule = Schedule.of(prior.scheduler("ddim", 50))
     data = Data(points, of, labels, prior.null, len(schedule))
-    checkpoint = Checkpoint(index.parent.with_name(f".{index.parent.name}.checkpoint"), _task(spec, latents, folder))
+    checkpoint = Checkpoint(
+        index.parent.with_name(f".{index.parent.name}.checkpoint"), _task(spec, latents, folder), checkpoint_seconds
+    )
     with progress("finetune") as report:
         print(*named(network), f"finetune: {counts}", sep="\n", flush=True, file=sys.stderr)
         try:
@@ -85,7 +87,7 @@ def _criterion(options: Finetune, schedule: Schedule, classes: int) -> Criterion
 
 def _task(spec: Spec, latents: Sequence[Path], base: Path) -> str:
     """What a checkpoint must be of: the same options, sources, data and base."""
-    parts = [dict(spec), [digest(path) for path in latents], weight_digests(base)]
+    parts = [dict(spec), [digest(path) for path in latents], digest(base / MANIFEST)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -43,6 +43,8 @@ def stored(spec: Spec, index: Path) -> Iterator[Path]:
     """A folder to write a prior into; afterwards its files stand beside ``index`` with a manifest of their hashes."""
     folder = index.parent
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*.part"):  # by a killed job
+        shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         yield part
@@ -52,6 +54,9 @@ def stored(spec: Spec, index: Path) -> Iterator[Path]:
         for name in (*files[1:], MANIFEST, INDEX):  # the index last: it stands for the whole
             (folder / name).parent.mkdir(exist_ok=True)
             (part / name).replace(folder / name)
+        for name in (LOSS, DELTA):  # of what stood here before
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
