@@ -140,7 +140,7 @@ class InversionMatching(Diffusion):
 
 @dataclass
 class Minimax(Diffusion):
-    """MinimaxDiffusion's criteria (Gu et al. 2024, Eqs. 4, 6): representativeness and diversity of the predicted clean latent.
+    """MinimaxDiffusion's criteria (Gu et al. 2024): representativeness and diversity of the predicted clean latent.
 
     Each class remembers its last ``memory`` real latents and predictions: the prediction should be near even the least similar real
     one, and far from the most similar earlier prediction.
