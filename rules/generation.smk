@@ -79,7 +79,7 @@ rule reencode:
         images=shard_images,
         prototypes=targets_prototypes,
         prior=f"{R}/priors/{{prior}}/{INDEX}",
-        weights=prior_manifests,
+        weights=f"{R}/priors/{{prior}}/{MANIFEST}",
     output:
         targets=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
