@@ -7,9 +7,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.derived import TUNED_FAMILIES
 from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD, all_files
 
 min_version("9.27")

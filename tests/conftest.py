@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,14 @@ def make_workflow(folder: Path, prior: Path, **overlay: object) -> Workflow:
     for key, value in overlay.items():
         base[key] = {**base.get(key, {}), **value} if isinstance(value, dict) else value
     return Workflow(folder, base)
+
+
+@pytest.fixture
+def flow(built: Workflow) -> Iterator[Workflow]:
+    """The workflow that a module has built; a test may change its overlay and environment."""
+    overlay, env = deepcopy(built.overlay), dict(built.env)
+    yield built
+    built.overlay, built.env = overlay, env
 
 
 @pytest.fixture

@@ -115,9 +115,7 @@ def _prior(plan: "Plan", name: str, dataset: str) -> None:
     classes = plan.source(dataset).classes
     if prior.family != "dit":
         prompts(classes)
-        return
-    table = _class_table(plan, name)
-    if table is not None:
+    elif (table := _class_table(plan, name)) is not None:
         match_classes(table, classes, name)
     _native(plan, name, f"priors.{name}.view", dataset)
     for tuned in lineage(plan.config, name):

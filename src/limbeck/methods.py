@@ -265,6 +265,34 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     own = {key: spec.pop(key) for key in COMPOSITION if key in spec}
     composition = {"start": "noise", "guidance": [], "keep": "all", "options": {}, **METHODS[base], **own}
 
+    parts = _parts(where, composition)
+    _check_composition(where, composition)
+
+    fields = {key for _, _, model in parts for key in model.model_fields}
+    for key in spec:
+        if key not in fields:
+            raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base', 'prior'})}")
+    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "start": [], "guidance": [], "keep": [], "sampler": []}
+    for role, kind, model in parts:
+        chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
+        built[role].append({"kind": kind, **_validated(model, chosen, where)})
+    _fill(built, ipc, config.priors[prior])
+    _check_solver(where, built, config.priors[prior], prior)
+    _check_extractors(where, built, config)
+    _check_guidance(where, built)
+    return Method(
+        name=name,
+        discovery=next(iter(built["discovery"]), None),
+        guidance=tuple(built["guidance"]),
+        sampler=next(iter(built["sampler"]), None),
+        prior=prior,
+        start=next(iter(built["start"]), None),
+        keep=next(iter(built["keep"]), None),
+    )
+
+
+def _parts(where: str, composition: Mapping[str, Any]) -> list[tuple[str, str, type[Model]]]:
+    """(role, kind, options) of every component of a composition."""
     parts: list[tuple[str, str, type[Model]]] = []
     discovery = composition["discovery"]
     if discovery is not None:
@@ -279,39 +307,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         parts.append(("keep", composition["keep"], keep))
     if composition["generate"]:
         parts.append(("sampler", "sampler", Sampler))
-    _check_composition(where, composition)
-
-    fields = {key for _, _, model in parts for key in model.model_fields}
-    for key in spec:
-        if key not in fields:
-            raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base', 'prior'})}")
-    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "start": [], "guidance": [], "keep": [], "sampler": []}
-    for role, kind, model in parts:
-        chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
-        built[role].append({"kind": kind, **_validated(model, chosen, where)})
-    _fill(built, ipc, config.priors[prior])
-    _check_solver(where, built, config.priors[prior], prior)
-    for key, more, role in (("features", [VAE], "discovery"), ("extractor", [], "keep")):
-        for options in built[role]:
-            known = [*more, *config.extractor_names]
-            if options.get(key, TEACHER) not in known:
-                raise LimbeckError(f"{where}.{key}: unknown extractor {options[key]!r}; known: {known}")
-    for guidance in built["guidance"]:
-        steps = built["sampler"][0]["steps"]
-        if guidance.get("t_stop", 0) > steps:
-            raise LimbeckError(f"{where}.t_stop: {guidance['t_stop']} is beyond the {steps} steps")
-        if guidance.get("prior_injection_steps", 0) > steps:
-            raise LimbeckError(f"{where}.prior_injection_steps: {guidance['prior_injection_steps']} is beyond the {steps} steps")
-        _check_annealing(where, guidance)
-    return Method(
-        name=name,
-        discovery=next(iter(built["discovery"]), None),
-        guidance=tuple(built["guidance"]),
-        sampler=next(iter(built["sampler"]), None),
-        prior=prior,
-        start=next(iter(built["start"]), None),
-        keep=next(iter(built["keep"]), None),
-    )
+    return parts
 
 
 def _own_prior(config: Config, own: Any, run: str, where: str) -> str:
@@ -336,6 +332,25 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
         raise LimbeckError(f"{where}.guidance: 'manifold' corrects its own mode guidance; leave 'mode' out")
     if composition["guidance"] and composition["discovery"] is None:
         raise LimbeckError(f"{where}.guidance: has no prototypes to guide towards; set 'discovery'")
+
+
+def _check_extractors(where: str, built: Mapping[str, list[dict[str, Any]]], config: Config) -> None:
+    for key, more, role in (("features", [VAE], "discovery"), ("extractor", [], "keep")):
+        for options in built[role]:
+            known = [*more, *config.extractor_names]
+            if options.get(key, TEACHER) not in known:
+                raise LimbeckError(f"{where}.{key}: unknown extractor {options[key]!r}; known: {known}")
+
+
+def _check_guidance(where: str, built: Mapping[str, list[dict[str, Any]]]) -> None:
+    """What would be guided beyond the last step."""
+    for guidance in built["guidance"]:
+        steps = built["sampler"][0]["steps"]
+        if guidance.get("t_stop", 0) > steps:
+            raise LimbeckError(f"{where}.t_stop: {guidance['t_stop']} is beyond the {steps} steps")
+        if guidance.get("prior_injection_steps", 0) > steps:
+            raise LimbeckError(f"{where}.prior_injection_steps: {guidance['prior_injection_steps']} is beyond the {steps} steps")
+        _check_annealing(where, guidance)
 
 
 def _check_annealing(where: str, guidance: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from limbeck.errors import LimbeckError
 from limbeck.priors.dit import DitPrior
 from limbeck.priors.files import FILES, class_table, match_classes
 from limbeck.priors.training import Diverged, build_dit, cosine_rate, drop_labels, min_snr_weight, train_dit, train_vae
+from limbeck.stages import prior as prior_stage
 
 PACKAGED = package_path("package:fashion-dit")
 
@@ -126,3 +127,17 @@ def test_a_diverging_loss_names_step_and_rate():
     images = np.zeros((8, 16, 16, 1), np.uint8)
     with pytest.raises(Diverged, match=r"at step \d+ \(learning rate"):
         train_vae(images, VaeTraining(steps=50, batch_size=8, lr=1e30, warmup=0, block_out_channels=(8, 8)), silent)
+
+
+def test_leftovers_of_a_killed_job_go_but_not_those_of_a_prior_of_a_longer_name(tmp_path, tiny_prior):
+    index = tmp_path / "a/model_index.json"
+    ours, theirs = tmp_path / ".a.x_1abcde.part", tmp_path / ".a.b.x_1abcde.part"
+    for folder in (ours, theirs):
+        (folder / "vae").mkdir(parents=True)
+    copied = {"family": "dit", "weights": str(tiny_prior), "train": None, "load": {"dtype": "float32"}, "code": ""}
+    (tmp_path / "a").mkdir()
+    for name in ("delta.safetensors", "loss.png"):
+        (tmp_path / "a" / name).write_text("of a tuned prior that stood here")
+    prior_stage.run(copied, [], index)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [theirs.name, "a"]
+    assert not {"delta.safetensors", "loss.png"} & {path.name for path in index.parent.iterdir()}

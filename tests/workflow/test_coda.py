@@ -1,8 +1,6 @@
 """CoDA through Snakemake: R and G, what is cached apart from what, the page's chart."""
 
 import csv
-from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +23,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
     made.overlay["methods"]["coda_real"] = {"base": "coda_real", **SMALL}
     made.build()
     return made
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    before = deepcopy(built.overlay)
-    yield built
-    built.overlay = before
 
 
 def after(*methods: str) -> list[tuple[str, str]]:

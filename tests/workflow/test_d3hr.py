@@ -3,8 +3,6 @@
 import csv
 import subprocess
 import sys
-from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +27,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
     )
     made.build()
     return made
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    before = deepcopy(built.overlay)
-    yield built
-    built.overlay = before
 
 
 def only(folder: Path, pattern: str) -> Path:

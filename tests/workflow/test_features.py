@@ -2,8 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +51,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
 
 def targets(flow: Workflow) -> list[str]:
     return [str(flow.results / "few" / name) for name in ("ipc2/summary.html", f"tiny/kmeans/ipc2/seed0/distilled-0{SUFFIX}")]
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    before = deepcopy(built.overlay)
-    yield built
-    built.overlay = before
 
 
 def after(*methods: str) -> list[tuple[str, str]]:

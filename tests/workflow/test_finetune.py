@@ -177,13 +177,14 @@ def test_priors_tuned_from_one_another(workflow):
         ({"base": "tiny", "refiner": "xl3", "finetune": IM}, r"priors\.tuned\.refiner: only family sdxl has a refiner"),
         ({"base": "tiny", "finetune": {**IM, "batch_size": 5001}}, r"batch_size: times accumulate 5001, more than the 5000 images"),
         ({"base": "tiny", "finetune": {**IM, "dataset": "other"}}, r"finetune\.dataset: other has no view 'v32'"),
+        ({"base": "hubsd", "finetune": {**IM, "dataset": "other"}}, r"finetune\.dataset: other has no view 'v32'"),
         ({"base": "tiny", "finetune": {**IM, "dataset": "large"}}, r"finetune\.dataset: 'v32' is not of the 32 pixels"),
         ({"base": "tiny", "finetune": {**IM, "dataset": "own"}}, r"priors\.tuned\.finetune: .*tune it in full \(mode: full\)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_job(workflow, image_folder, prior, message):
     flow = workflow(
-        priors={"tuned": prior, "xl3": {"family": "sd3", "weights": "hub/sd3"}},
+        priors={"tuned": prior, "xl3": {"family": "sd3", "weights": "hub/sd3"}, "hubsd": {"family": "sd", "weights": "hub/sd"}},
         datasets={
             "own": {"source": "folder", "path": str(image_folder), "channels": 1},
             "other": {**FASHION, "views": {"v16": {"size": 16}}},

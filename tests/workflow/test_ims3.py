@@ -1,8 +1,6 @@
 """Selective subgroup sampling through Snakemake: any sampler's groups, what is kept, what reruns."""
 
 import json
-from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +34,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
     )
     made.build()
     return made
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    before = deepcopy(built.overlay)
-    yield built
-    built.overlay = before
 
 
 def groups_of(flow: Workflow, name: str) -> list[Path]:

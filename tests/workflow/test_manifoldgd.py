@@ -1,8 +1,6 @@
 """ManifoldGD through Snakemake: what is cached, what reruns, what the page shows, how mistakes read."""
 
 import csv
-from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +18,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
     made = make_workflow(tmp_path_factory.mktemp("manifold"), tiny_prior, run={"methods": METHODS, "ipc": [3], "references": []})
     made.build()
     return made
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    before = deepcopy(built.overlay)
-    yield built
-    built.overlay = before
 
 
 def after(method: str) -> list[tuple[str, str]]:

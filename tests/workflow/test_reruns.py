@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
     made = make_workflow(tmp_path_factory.mktemp("reruns"), tiny_prior)
     made.build()
     return made
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    """The built workflow; a test may change its overlay or its sources."""
-    before, env = json.dumps(built.overlay), dict(built.env)
-    yield built
-    built.overlay = json.loads(before)
-    built.env = env
 
 
 @pytest.fixture

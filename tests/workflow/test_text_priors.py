@@ -1,8 +1,5 @@
 """CoDA through Snakemake with a small SDXL and its refiner: discovery on one view, generation at another, students on a third."""
 
-from collections.abc import Iterator
-from copy import deepcopy
-
 import numpy as np
 import pytest
 import torch
@@ -45,13 +42,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     )
     made.build()
     return made
-
-
-@pytest.fixture
-def flow(built: Workflow) -> Iterator[Workflow]:
-    before = deepcopy(built.overlay)
-    yield built
-    built.overlay = before
 
 
 @pytest.mark.long

@@ -43,7 +43,8 @@ def stored(spec: Spec, index: Path) -> Iterator[Path]:
     """A folder to write a prior into; afterwards its files stand beside ``index`` with a manifest of their hashes."""
     folder = index.parent
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}.*.part"):  # by a killed job
+    # by a killed job; mkdtemp's names have eight letters, so those of a prior whose name goes on with a dot do not match
+    for left in folder.parent.glob(f".{folder.name}.????????.part"):
         shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
