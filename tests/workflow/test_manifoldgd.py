@@ -38,7 +38,7 @@ def test_the_page_has_rows_and_diagnostics(built):
         "<h2>Cost</h2>",
     ):
         assert heading in html
-    assert html.count("data:image/png;base64,") == 5
+    assert html.count("data:image/png;base64,") == 6
     prototypes = html.split("<th>hull ratio, %</th>")[1].split("</table>")[0]
     assert "<td>mgd</td>" in prototypes
     assert "<td>manifoldgd</td>" in prototypes
