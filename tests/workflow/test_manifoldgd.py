@@ -35,6 +35,7 @@ def test_the_page_has_rows_and_diagnostics(built):
         "hull ratio",
         "Trajectories",
         "Mode guidance and the tangent space",
+        "<h2>Coverage</h2>",
         "<h2>Cost</h2>",
     ):
         assert heading in html
