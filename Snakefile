@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
@@ -48,6 +49,8 @@ wildcard_constraints:
     tangents="tangents-[0-9a-f]{6}",
     candidates="candidates-[0-9a-f]{6}",
     inversion="inversion-[0-9a-f]{6}",
+    scoring="typicality-[0-9a-f]{6}",
+    patching="(typical|sure)-[0-9a-f]{6}",
     start="gaussian-[0-9a-f]{6}",
     split="train|test",
     shard=r"\d+",
@@ -63,6 +66,7 @@ include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/priors.smk"
 include: "rules/discovery.smk"
+include: "rules/patches.smk"
 include: "rules/generation.smk"
 include: "rules/evaluation.smk"
 include: "rules/report.smk"

@@ -6,10 +6,7 @@ def spec(stage):
 
 
 def points(w):
-    """What a discovery reads: latents, or the images where it runs without a VAE."""
-    if w.vae == "none":
-        return f"{R}/{w.dataset}/{w.view}/images/train-{w.shard}.zarr.zip"
-    return f"{R}/{w.dataset}/{w.view}/{w.vae}/latents/{w.shard}.zarr.zip"
+    return PLAN.select_points(w)
 
 
 def parent_images(w):
@@ -89,6 +86,61 @@ def discovery_embedding(w):
     return PLAN.embedding_path(w) or []
 
 
+def scored_images(w):
+    """The images that are scored: those of the view that the maps are of."""
+    view = PLAN.judged(w.scoring, w.dataset)["view"]
+    return PLAN.images(w.dataset, "train", view)[int(w.shard)]
+
+
+def scored_latents(w):
+    view = PLAN.judged(w.scoring, w.dataset)["view"]
+    return f"{R}/{w.dataset}/{view}/{PLAN.vae_of(w.prior)}/latents/{w.shard}.zarr.zip"
+
+
+def localized_images(w):
+    view = PLAN.judged(w.patching, w.dataset)["view"]
+    return PLAN.images(w.dataset, "train", view)[int(w.shard)]
+
+
+def localized_scores(w):
+    return PLAN.scores(w.dataset, w.prior, PLAN.judged(w.patching, w.dataset), w.shard)
+
+
+def featured_patches(w):
+    options = PLAN.embedding_of(w.embedding, w.dataset)
+    return PLAN.patches(w.dataset, w.vae, options, 0, w.shard)
+
+
+def features_prior(w):
+    """The prior whose latents or diffusion features patches are clustered by, where they are."""
+    features = PLAN.embedding_of(w.embedding, w.dataset)["features"]
+    return (
+        [f"{R}/priors/{w.vae}/{name}" for name in (INDEX, MANIFEST)]
+        if features in OF_PRIOR
+        else []
+    )
+
+
+def features_extractor(w):
+    """Files of the extractor, where it is one that is loaded from a folder."""
+    features = PLAN.embedding_of(w.embedding, w.dataset)["features"]
+    return [] if features in OF_PRIOR else PLAN.extractor_files(features)
+
+
+def features_teacher(name):
+    """A file of the run's teacher, where that is the extractor."""
+    return lambda w: (
+        f"{R}/{w.dataset}/teachers/{PLAN.run.teacher}/{name}"
+        if PLAN.embedding_of(w.embedding, w.dataset)["features"] == TEACHER
+        else []
+    )
+
+
+def picked_images(w):
+    """The images that a method keeps, or cuts its patches from."""
+    return PLAN.images(w.dataset, "train", method_of(w).patch_view)[int(w.shard)]
+
+
 def method_of(w):
     return PLAN.sampled(w)
 
@@ -98,7 +150,7 @@ def cell_prototypes(w):
 
 
 def sample_prototypes(w):
-    return cell_prototypes(w) if method_of(w).guidance else []
+    return cell_prototypes(w) if method_of(w).uses_prototypes else []
 
 
 def shard_latents(w):

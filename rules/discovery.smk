@@ -11,6 +11,8 @@ rule reduce:
         f"{R}/logs/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
+    wildcard_constraints:
+        embedding="(umap|pca|none)-[0-9a-f]{6}",
     conda:
         ENVIRONMENT
     # UMAP takes seconds a class, the others less than the start of a worker

@@ -6,7 +6,7 @@ GROUP_JOB = "{dataset}.{prior}.{candidates}.ipc{ipc}.seed{seed}"
 
 rule pick:
     input:
-        images=shard_images,
+        images=picked_images,
         prototypes=cell_prototypes,
     output:
         distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",

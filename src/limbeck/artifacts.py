@@ -42,6 +42,24 @@ IMAGES = Schema(
         "source_ids": ArraySpec(
             ("image", "byte"), "uint8", "UTF-8 bytes", "where each image came from, padded with zero bytes", (0, 255), compress=True
         ),
+        "parents": ArraySpec(
+            ("image",),
+            "int64",
+            "row",
+            "of a view of windows: the row of the first window of the same image",
+            (0, 2**62),
+            compress=True,
+            optional=True,
+        ),
+        "corners": ArraySpec(
+            ("image", "edge"),
+            "int32",
+            "pixels",
+            "of a view of windows: top and left of the window in the resized image",
+            (0, 2**31 - 1),
+            compress=True,
+            optional=True,
+        ),
         "pseudo": ArraySpec(
             ("image",),
             "uint8",
@@ -149,6 +167,22 @@ PROTOTYPES = Schema(
             optional=True,
         ),
         "levels": ArraySpec(("prototype",), "int32", "level", "depth of the node in its tree", (0, 2**31 - 1), optional=True),
+        "parts": ArraySpec(
+            ("prototype", "part"),
+            "int64",
+            "row",
+            "patches that an image is made of: the rows of their images, of a windowed view the image's first window",
+            (0, 2**62),
+            optional=True,
+        ),
+        "boxes": ArraySpec(
+            ("prototype", "part", "edge"),
+            "int32",
+            "pixels",
+            "where each patch is in its image: top, left, side",
+            (0, 2**31 - 1),
+            optional=True,
+        ),
         "origins": ArraySpec(
             ("prototype",),
             "uint8",
@@ -177,13 +211,44 @@ TARGETS = Schema(
 CLUSTERS = Schema(
     "clusters",
     1,
-    "Density clusters of every class in an embedding: the IPC-free fit of the density discovery.",
+    "Clusters of every class in an embedding: the IPC-free fit of the discoveries density and patches.",
     {
         "clusters": ArraySpec(
             ("image",), "int32", "cluster", "counted from 0 within the class; -1 for an outlier", (-1, 2**31 - 1)
         ),
         "probabilities": ArraySpec(("image",), "float32", "1", "of membership in the cluster", (0, 1)),
+        "distances": ArraySpec(("image",), "float32", "embedding", "to the centre of a k-means cluster", (0, 1e6), optional=True),
         "labels": _LABELS,
+    },
+)
+SCORES = Schema(
+    "scores",
+    1,
+    "Typicality maps: how much the class helps the prior to denoise each place of an image, higher is more (diffusion-driven patch "
+    "selection, Eq. 6).",
+    {
+        "maps": ArraySpec(
+            ("image", "latent_height", "latent_width"),
+            "float16",
+            "squared noise",
+            "error without the class minus error with it, summed over channels, averaged over draws",
+            (-6e4, 6e4),
+        ),
+        "rows": ArraySpec(("image",), "int64", "row", "which of the class's images: its row among them", (0, 2**62)),
+        "labels": _LABELS,
+    },
+)
+PATCHES = Schema(
+    "patches",
+    1,
+    "The best patch of every scored image: of the highest typicality, or of the lowest loss under a teacher.",
+    {
+        "rows": ArraySpec(
+            ("patch",), "int64", "row", "its image: row in the shard's images, of a windowed view of its first window", (0, 2**62)
+        ),
+        "boxes": ArraySpec(("patch", "edge"), "int32", "pixels", "top, left and side in the image", (0, 2**31 - 1)),
+        "scores": ArraySpec(("patch",), "float32", "squared noise; nats", "mean typicality; minus the cross-entropy", (-1e6, 1e6)),
+        "labels": ArraySpec(("patch",), "int32", "class index", "index into the attribute 'classes'", (0, 2**31 - 1)),
     },
 )
 _STEP = ("image", "guided_step")
@@ -368,6 +433,8 @@ SCHEMAS: dict[str, Schema] = {
         EMBEDDING,
         TREE,
         CLUSTERS,
+        SCORES,
+        PATCHES,
         PROTOTYPES,
         TARGETS,
         TANGENTS,

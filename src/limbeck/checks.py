@@ -6,7 +6,7 @@ Every failure is one line that names the key, the value and what is allowed.
 from typing import TYPE_CHECKING
 
 from limbeck import protocols
-from limbeck.config import RESERVED, TEACHER, VAE
+from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, check_ipc, check_reencoded
@@ -22,7 +22,7 @@ def check(plan: "Plan") -> None:
     """Everything, before any job starts."""
     for table in ("datasets", "priors", "methods", "teachers", "extractors"):
         for name in getattr(plan.config, table):
-            if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE)):
+            if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE, DIFT)):
                 raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
     clash = set(plan.config.datasets) & set(plan.config.priors)
     if clash:

@@ -236,6 +236,76 @@ def invert(
 
 
 @app.command()
+def score(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    latents: Path = typer.Option(),
+    prior: Path = typer.Option(),
+    scores: Path = typer.Option(),
+) -> None:
+    """Typicality maps of training images."""
+    from limbeck.stages.score import run
+
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"images": images, "latents": latents, "prior": prior}, measured) as s:
+        measured.update(run(s, images, latents, prior, scores))
+
+
+@app.command()
+def localize(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    scores: Path = typer.Option(),
+    patches: Path = typer.Option(),
+) -> None:
+    """The most typical patch of every scored image."""
+    from limbeck.stages.localize import run
+
+    with _stage(spec, prov, {"images": images, "scores": scores}) as s:
+        run(s, images, scores, patches)
+
+
+@app.command()
+def crop(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    teacher: Path = typer.Option(),
+    record: Path = typer.Option(),
+    patches: Path = typer.Option(),
+) -> None:
+    """Of several random crops of every image the one that a teacher is surest of."""
+    from limbeck.stages.crop import run
+
+    with _stage(spec, prov, {"images": images, "teacher": teacher}) as s:
+        run(s, images, teacher, record, patches)
+
+
+@app.command("patch_features")
+def patch_features(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    images: Path = typer.Option(),
+    patches: Path = typer.Option(),
+    prior: Path | None = typer.Option(None),
+    teacher: Path | None = typer.Option(None, help="weights of the extractor 'teacher'"),
+    record: Path | None = typer.Option(None, help="its teacher.json"),
+    embedding: Path = typer.Option(),
+) -> None:
+    """Features of every patch, for clustering."""
+    from limbeck.stages.patch_features import run
+
+    with _stage(spec, prov, {"images": images, "patches": patches, "prior": prior, "teacher": teacher}) as s:
+        run(s, images, patches, embedding, prior, teacher=teacher, record=record)
+
+
+@app.command()
 def draw(*, spec: SpecOption, prov: ProvOption, statistics: Path = typer.Option(), starts: Path = typer.Option()) -> None:
     """Starting latents of every class, by group sampling."""
     from limbeck.stages.draw import run

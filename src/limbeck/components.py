@@ -11,12 +11,15 @@ DISCOVERY = {
     "divisive": "limbeck.discovery.tree",
     "agglomerative": "limbeck.discovery.tree",
     "density": "limbeck.discovery.density",
+    "patches": "limbeck.discovery.patches",
+    "crops": "limbeck.discovery.patches",
 }
 # fit(latents or embedding, options, class_id) -> Tree | Clusters: the IPC-free part
 FIT = {
     "divisive": "limbeck.discovery.divisive",
     "agglomerative": "limbeck.discovery.agglomerative",
     "density": "limbeck.discovery.hdbscan",
+    "patches": "limbeck.discovery.patch_clusters",
 }
 # build(options, targets, solver) -> Guidance
 GUIDANCE = {

@@ -11,6 +11,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=Tru
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 TEACHER = "teacher"  # the extractor that is built in: the run's teacher
 VAE = "vae"  # the feature space of the prior's own latents
+DIFT = "dift"  # that of a block of its denoiser
+OF_PRIOR = (VAE, DIFT)
+NO_FEATURES = "none"  # no feature space at all
 RESERVED = {
     "priors",
     "papers",
@@ -22,6 +25,9 @@ RESERVED = {
     "inverted",
     "starts",
     "candidates",
+    "scores",
+    "localized",
+    "crops",
     "none",
     "ipcall",
     ".",
@@ -39,10 +45,18 @@ class View(Model):
     """A size and a resize rule of a dataset."""
 
     size: int = Field(32, ge=8, le=4096, description="side of the square images, pixels")
-    resize: Literal["pad", "squash", "crop"] = Field(
+    resize: Literal["pad", "squash", "crop", "windows"] = Field(
         "crop",
-        description="pad: zero border, no resampling; squash: Lanczos to size x size; crop: Lanczos on the short side, centre crop",
+        description="pad: zero border, no resampling; squash: Lanczos to size x size; crop: Lanczos on the short side, centre crop"
+        "; windows: Lanczos on the short side, and the long one covered by overlapping squares (for method 'patches')",
     )
+    stride: int | None = Field(None, ge=1, description="windows: largest step between two of them, pixels; null: half of size")
+
+    @model_validator(mode="after")
+    def _stride(self) -> "View":
+        if self.stride is not None and (self.resize != "windows" or self.stride > self.size):
+            raise ValueError(f"stride {self.stride} belongs to resize: windows, and is at most size {self.size}")
+        return self
 
 
 # What a dataset of source 'pseudo' has of its own, and what it takes from the dataset it is made of.
@@ -323,6 +337,10 @@ class Config(Model):
         "coda_real": {"base": "coda_real"},
         "coda": {"base": "coda"},
         "d3hr": {"base": "d3hr"},
+        "patches": {"base": "patches"},
+        "rded": {"base": "rded"},
+        "d4m": {"base": "d4m"},
+        "kmeans_decoded": {"base": "kmeans_decoded"},
         "im": {"base": "dit", "prior": "fashion-dit-im"},
         "s3": {"base": "ims3"},
         "ims3": {"base": "ims3", "prior": "fashion-dit-im"},

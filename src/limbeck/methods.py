@@ -8,18 +8,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from limbeck import components
-from limbeck.config import TEACHER, VAE, Config, Model, Prior
+from limbeck.config import DIFT, NO_FEATURES, OF_PRIOR, TEACHER, VAE, Config, Dataset, Model, Prior
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.options import (
     AgglomerativeDiscovery,
     AgglomerativeFit,
     AlignmentGuidance,
+    CropDiscovery,
+    Cropping,
     DensityDiscovery,
     DensityFit,
     DivisiveDiscovery,
@@ -29,10 +31,16 @@ from limbeck.options import (
     GroupSampling,
     Inversion,
     KMeansDiscovery,
+    Localization,
     ManifoldGuidance,
     ModeGuidance,
+    PatchDiscovery,
+    PatchFeatures,
+    PatchFit,
+    PrototypeStart,
     RandomDiscovery,
     Sampler,
+    Scoring,
     SubgroupSelection,
     TangentOptions,
 )
@@ -44,7 +52,7 @@ class Discovery:
 
     fit: those of its options that an IPC-free, cached fit depends on, where it has one. embedding: those of them that the
     embedding depends on that it works in, where it may have one. raw: latents that are neither reduced nor replaced by other
-    features are taken as they are, not standardised into an embedding.
+    features are taken as they are, not standardised into an embedding. judge: whose scores of an image's patches it chooses by.
     """
 
     options: type[Model]
@@ -52,6 +60,7 @@ class Discovery:
     fit: type[Model] | None = None
     embedding: type[Model] | None = None
     raw: bool = False
+    judge: Literal["prior", "teacher"] | None = None
 
 
 DISCOVERY: dict[str, Discovery] = {
@@ -61,9 +70,11 @@ DISCOVERY: dict[str, Discovery] = {
     "divisive": Discovery(DivisiveDiscovery, needs_latents=True, fit=DivisiveFit),
     "agglomerative": Discovery(AgglomerativeDiscovery, needs_latents=True, fit=AgglomerativeFit),
     "density": Discovery(DensityDiscovery, needs_latents=True, fit=DensityFit, embedding=Embedding),
+    "patches": Discovery(PatchDiscovery, fit=PatchFit, embedding=PatchFeatures, judge="prior"),
+    "crops": Discovery(CropDiscovery, judge="teacher"),
 }
-# where sampling starts: pure noise, or a draw from class statistics
-START: dict[str, type[Model] | None] = {"noise": None, "gaussian": GaussianStart}
+# where sampling starts: pure noise, a draw from class statistics, or a noised prototype
+START: dict[str, type[Model] | None] = {"noise": None, "gaussian": GaussianStart, "prototype": PrototypeStart}
 # what is kept of what is sampled: all of it, or the best of several candidate groups
 KEEP: dict[str, type[Model] | None] = {"all": None, "subgroup": SubgroupSelection}
 GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
@@ -91,7 +102,7 @@ BY_FAMILY: dict[str, dict[str, tuple[Any, Any]]] = {
 UNREAD = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
 
 # generate: False keeps the discovered real images themselves.
-# options: where the composition's defaults differ from its components'.
+# options: where the composition's defaults differ from its components', by_family: for priors of some families.
 METHODS: dict[str, dict[str, Any]] = {
     "random": {"discovery": "random", "generate": False},
     "subset": {"discovery": "subset", "generate": False},
@@ -103,7 +114,20 @@ METHODS: dict[str, dict[str, Any]] = {
     "coda": {"discovery": "density", "guidance": ["alignment"], "generate": True},
     "d3hr": {"discovery": None, "start": "gaussian", "generate": True},
     "ims3": {"discovery": None, "generate": True, "keep": "subgroup"},
+    "patches": {"discovery": "patches", "generate": False},
+    "rded": {"discovery": "crops", "generate": False},
+    "kmeans_decoded": {"discovery": "kmeans", "start": "prototype", "generate": True, "options": {"strength": 0.0}},
+    "d4m": {
+        "discovery": "kmeans",
+        "start": "prototype",
+        "generate": True,
+        "options": {"algorithm": "minibatch"},
+        "by_family": {family: {"cfg_scale": 8.0} for family in ("sd", "sdxl", "sd3")},
+    },
 }
+WHOLE = 64  # pixels; images up to this side are not cut into patches (METHODS.md sections 5 and 6)
+MOSAIC_IPC = 10  # mosaics of four patches up to this IPC, single patches above
+PATCHES = "patches"
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
 T = TypeVar("T")
@@ -125,7 +149,28 @@ class Method:
     @property
     def needs_prior(self) -> bool:
         """Whether the method depends on a prior (its VAE or its denoiser)."""
-        return self.sampler is not None or bool(self.discovery and DISCOVERY[self.discovery["kind"]].needs_latents)
+        kind = DISCOVERY[self.discovery["kind"]] if self.discovery else None
+        return self.sampler is not None or bool(kind and (kind.needs_latents or kind.judge == "prior"))
+
+    @property
+    def judge(self) -> str | None:
+        """Whose scores of patches its discovery chooses by: the prior's, the teacher's; None where it chooses whole images."""
+        return DISCOVERY[self.discovery["kind"]].judge if self.discovery else None
+
+    @property
+    def patch_view(self) -> str | None:
+        """The view that its prior scores and its patches are cut from; None where no prior scores."""
+        return self.discovery["view"] if self.discovery and self.judge == "prior" else None
+
+    @property
+    def uses_prototypes(self) -> bool:
+        """Whether its sampling reads them."""
+        return bool(self.guidance) or (self.start or {}).get("kind") == "prototype"
+
+    @property
+    def drawn(self) -> dict[str, Any] | None:
+        """The options of a start from class statistics; None for any other."""
+        return self.start if (self.start or {}).get("kind") == "gaussian" else None
 
     @property
     def discovery_name(self) -> str:
@@ -141,7 +186,8 @@ class Method:
     @property
     def features(self) -> str | None:
         """The extractor whose features its discovery works in; None where that is the prior's latents, or neither."""
-        return self.discovery.get("features") if self.discovery else None
+        found = self.discovery.get("features") if self.discovery else None
+        return None if found in (*OF_PRIOR, NO_FEATURES) else found
 
     @property
     def tangents(self) -> dict[str, Any] | None:
@@ -162,9 +208,9 @@ class Method:
     @property
     def inversion(self) -> dict[str, Any] | None:
         """What the statistics of inverted latents depend on besides prior and latents; None where the method starts from noise."""
-        if self.start is None or self.sampler is None:
+        if self.drawn is None or self.sampler is None:
             return None
-        found = {**{key: self.start[key] for key in Inversion.model_fields}, "steps": self.sampler["steps"]}
+        found = {**{key: self.drawn[key] for key in Inversion.model_fields}, "steps": self.sampler["steps"]}
         # at scale 1 they are not read, so they must not name the statistics
         return {**found, "cfg_channels": "all" if found["inversion_scale"] == 1 else self.sampler["cfg_channels"]}
 
@@ -176,7 +222,7 @@ class Method:
     @property
     def draws(self) -> dict[str, Any] | None:
         """What the choice of starting latents depends on besides the statistics, IPC and seed."""
-        return {key: self.start[key] for key in GroupSampling.model_fields} if self.start else None
+        return {key: self.drawn[key] for key in GroupSampling.model_fields} if self.drawn else None
 
     @property
     def start_name(self) -> str | None:
@@ -192,7 +238,7 @@ class Method:
     def modules(self) -> list[str]:
         """The modules that generation loads by name (for the fingerprint)."""
         found = [components.GUIDANCE[g["kind"]] for g in self.guidance]
-        return found + [components.PLANES] * bool(self.tangents) + [components.DRAWN] * bool(self.start)
+        return found + [components.PLANES] * bool(self.tangents) + [components.DRAWN] * bool(self.drawn)
 
 
 def _named(kind: str, options: Mapping[str, Any]) -> str:
@@ -200,22 +246,49 @@ def _named(kind: str, options: Mapping[str, Any]) -> str:
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
+def _part(options: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
+    """Those of the resolved options that a model has."""
+    return {key: value for key, value in options.items() if key in model.model_fields}
+
+
 def fit_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
     """The resolved options that a discovery's IPC-free fit depends on; None where it has no fit."""
     model = DISCOVERY[discovery["kind"]].fit
-    return None if model is None else {k: v for k, v in discovery.items() if k in ("kind", *model.model_fields)}
+    if model is None or discovery.get("features") == NO_FEATURES:
+        return None
+    return {"kind": discovery["kind"], **_part(discovery, model)}
 
 
 def embedding_options(discovery: Mapping[str, Any]) -> dict[str, Any] | None:
     """The resolved options of the embedding that a discovery works in; None where that is the latents themselves."""
     model = DISCOVERY[discovery["kind"]].embedding
-    chosen = {k: v for k, v in discovery.items() if model is not None and k in model.model_fields}
-    return {**chosen, "standardize": True} if chosen else None
+    chosen = _part(discovery, model) if model is not None and discovery.get("features") != NO_FEATURES else {}
+    return {**chosen, "standardize": True} if "reducer" in chosen else chosen or None
+
+
+def scoring_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a discovery's options, or of its patches', that typicality maps depend on."""
+    return _part(options, Scoring)
+
+
+def scoring_name(options: Mapping[str, Any]) -> str:
+    """Where those maps are cached."""
+    return _named("typicality", scoring_options(options))
+
+
+def patching_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a discovery's options that the choice of a patch in every image depends on."""
+    return _part(options, Cropping if "crops" in options else Localization)
+
+
+def patching_name(options: Mapping[str, Any]) -> str:
+    """Where that choice is cached."""
+    return _named("sure" if "crops" in options else "typical", patching_options(options))
 
 
 def embedding_name(embedding: Mapping[str, Any]) -> str:
     """Where an embedding is cached."""
-    return _named(embedding["reducer"], embedding)
+    return _named(embedding.get("reducer", PATCHES), embedding)
 
 
 def fit_name(fit: Mapping[str, Any]) -> str:
@@ -263,7 +336,9 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
             raise LimbeckError(f"{where}.{key}: decides which rules make the images, so it cannot be a mapping; name two methods")
     spec = {key: resolve_option(value, f"{where}.{key}", ipc, prior, dataset) for key, value in spec.items()}
     own = {key: spec.pop(key) for key in COMPOSITION if key in spec}
-    composition = {"start": "noise", "guidance": [], "keep": "all", "options": {}, **METHODS[base], **own}
+    composition = {"start": "noise", "guidance": [], "keep": "all", **METHODS[base], **own}
+    of_family = METHODS[base].get("by_family", {}).get(config.priors[prior].family, {})
+    composition["options"] = METHODS[base].get("options", {}) | of_family
 
     parts = _parts(where, composition)
     _check_composition(where, composition)
@@ -277,6 +352,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
     _fill(built, ipc, config.priors[prior])
+    _fill_patches(where, built, ipc, config.priors[prior], config.datasets[dataset])
     _check_solver(where, built, config.priors[prior], prior)
     _check_extractors(where, built, config)
     _check_guidance(where, built)
@@ -328,6 +404,11 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
         raise LimbeckError(f"{where}.start: keeps real images, so nothing starts anywhere; set 'generate: true'")
     if not composition["generate"] and composition["keep"] != "all":
         raise LimbeckError(f"{where}.keep: keeps real images, so there are no groups to choose among; set 'generate: true'")
+    discovery = composition["discovery"]
+    if composition["generate"] and discovery is not None and DISCOVERY[discovery].judge:
+        raise LimbeckError(f"{where}.generate: {discovery!r} chooses patches of images, which have no latents; set generate: false")
+    if composition["start"] == "prototype" and discovery is None:
+        raise LimbeckError(f"{where}.start: has no prototypes to start from; set 'discovery'")
     if {"mode", "manifold"} <= set(composition["guidance"]):
         raise LimbeckError(f"{where}.guidance: 'manifold' corrects its own mode guidance; leave 'mode' out")
     if composition["guidance"] and composition["discovery"] is None:
@@ -335,9 +416,10 @@ def _check_composition(where: str, composition: dict[str, Any]) -> None:
 
 
 def _check_extractors(where: str, built: Mapping[str, list[dict[str, Any]]], config: Config) -> None:
-    for key, more, role in (("features", [VAE], "discovery"), ("extractor", [], "keep")):
+    for key, role in (("features", "discovery"), ("extractor", "keep")):
         for options in built[role]:
-            known = [*more, *config.extractor_names]
+            own = [] if role == "keep" else [*OF_PRIOR, NO_FEATURES] if DISCOVERY[options["kind"]].judge else [VAE]
+            known = [*own, *config.extractor_names]
             if options.get(key, TEACHER) not in known:
                 raise LimbeckError(f"{where}.{key}: unknown extractor {options[key]!r}; known: {known}")
 
@@ -365,9 +447,9 @@ def _check_annealing(where: str, guidance: dict[str, Any]) -> None:
 
 def check_reencoded(method: Method, prior: str) -> None:
     """What a method cannot have where only the chosen images are encoded at the size that the prior generates."""
-    if method.start:
+    if method.drawn:
         raise LimbeckError(f"priors.{prior}.discovery_view: {method.name} inverts latents of 'view'; drop discovery_view")
-    for guidance in method.guidance:
+    for guidance in (*method.guidance, *([method.start] if method.start else [])):
         where, why = f"methods.{method.name}", f"priors.{prior}.discovery_view leaves no latents of the whole class at its 'view'"
         if guidance["target"] != "member":
             raise LimbeckError(f"{where}.target: {why}, so no means of clusters; set target: member, or drop discovery_view")
@@ -390,9 +472,9 @@ def check_ipc(method: Method, ipc: int) -> None:
 
 def _check_solver(where: str, built: dict[str, list[dict[str, Any]]], prior: Prior, name: str) -> None:
     for sampler in built["sampler"]:
-        if built["start"] and sampler["solver"] != "ddim":
-            raise LimbeckError(f"{where}.solver: {sampler['solver']!r} cannot start from inverted latents; set solver: ddim")
-        for start in built["start"]:
+        for start in (each for each in built["start"] if each["kind"] == "gaussian"):
+            if sampler["solver"] != "ddim":
+                raise LimbeckError(f"{where}.solver: {sampler['solver']!r} cannot start from inverted latents; set solver: ddim")
             if start["inversion_step"] > sampler["steps"]:
                 step, steps = start["inversion_step"], sampler["steps"]
                 raise LimbeckError(f"{where}.inversion_step: {step} is beyond the grid of {steps} steps; lower it, or raise steps")
@@ -421,11 +503,35 @@ def _fill(built: dict[str, list[dict[str, Any]]], ipc: int, prior: Prior) -> Non
                 options[key] = round(options[key] * built["sampler"][0]["steps"] / 50)
         for key in UNREAD.get(options.get("reducer", ""), ()):
             options.pop(key)
-        if options.get("features") == VAE:
+        if options.get("features") == VAE and "reducer" in options:
             options.pop("features")
     for options in built["discovery"]:
         if DISCOVERY[options["kind"]].raw and "features" not in options and options["reducer"] == "none":
             options.pop("reducer")
+
+
+def _fill_patches(where: str, built: Mapping[str, list[dict[str, Any]]], ipc: int, prior: Prior, dataset: Dataset) -> None:
+    """What patches and mosaics take from the size of the images, and nothing that is not read."""
+    for options in (each for each in built["discovery"] if DISCOVERY[each["kind"]].judge):
+        view = (options.pop("view", None) or prior.view) if DISCOVERY[options["kind"]].judge == "prior" else dataset.view
+        if view not in dataset.views:
+            raise LimbeckError(f"{where}.view: no view {view!r} in the dataset; known: {sorted(dataset.views)}")
+        size = dataset.views[view].size
+        if "crops" in options:
+            options["crop_area"] = options["crop_area"] or [1.0, 1.0] if size <= WHOLE else options["crop_area"] or [0.25, 0.25]
+            if options["crop_area"] == [1.0, 1.0]:  # the same crop every time
+                options["crops"] = 1
+            cut = options["crop_area"] != [1.0, 1.0]
+        else:
+            options["view"] = view
+            options["patch_size"] = options["patch_size"] or (size if size <= WHOLE else size * 7 // 8)
+            cut = options["patch_size"] < size
+            if options["patch_size"] > size:
+                raise LimbeckError(f"{where}.patch_size: {options['patch_size']} is more than the {size} pixels of view {view!r}")
+            for key in [k for k in options if k.startswith("dift_") and options["features"] != DIFT and k != "dift_batch"]:
+                options.pop(key)
+        mosaic = options.pop("mosaic")
+        options["parts"] = 4 if mosaic == "2x2" or (mosaic == "auto" and cut and ipc <= MOSAIC_IPC) else 1
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from limbeck.config import TEACHER, VAE, Model, Name
+from limbeck.config import DIFT, TEACHER, VAE, Model, Name
 
 
 class RandomDiscovery(Model):
@@ -29,6 +29,7 @@ class KMeansDiscovery(Embedding):
     reducer: Literal["umap", "pca", "none"] = "none"
     n_init: int = Field(3, ge=1, description="restarts; the one with the lowest inertia is kept")
     max_iter: int = Field(300, ge=1)
+    algorithm: Literal["lloyd", "minibatch"] = Field("lloyd", description="all points in every step, or a mini-batch (as D4M)")
 
 
 class DivisiveFit(Model):
@@ -85,6 +86,88 @@ class DensityDiscovery(DensityFit):
     """CoDA's distribution discovery: density clusters brought to exactly IPC representatives (Algorithm 2)."""
 
     variant: Literal["paper", "released"] = Field("paper", description="Algorithm 2 as printed, or as in the authors' code")
+
+
+class Scoring(Model):
+    """Typicality maps of training images (diffusion-driven patch selection Eq. 6; METHODS.md section 5): IPC-free."""
+
+    view: Name | None = Field(None, description="the dataset's view that is scored and cut; null: the prior's")
+    n_draws: int = Field(10, ge=1, description="timesteps and noises per image")
+    t_range: tuple[float, float] = Field((0.1, 0.7), description="of the timesteps, as shares of those of training (Table 7)")
+    t_draws: Literal["uniform", "stratified"] = Field(
+        "uniform", description="uniform: independent (the paper); stratified: one in each of n_draws parts of the range"
+    )
+    real_images_per_class: int | None = Field(None, ge=1, description="how many are scored, drawn at random (Fig. 6); null: all")
+    score_batch: int = Field(64, ge=1, description="images per batch; batches never span classes")
+
+    @model_validator(mode="after")
+    def _range(self) -> "Scoring":
+        if not 0 <= self.t_range[0] < self.t_range[1] <= 1:
+            raise ValueError(f"t_range {list(self.t_range)} is no range of shares; give two ascending numbers between 0 and 1")
+        return self
+
+
+class Localization(Scoring):
+    """Which patch of an image is taken."""
+
+    patch_size: int | None = Field(
+        None, ge=1, description="pixels; null: seven eighths of the view's side (224 of 256), the whole of images up to 64"
+    )
+
+
+class PatchFeatures(Localization):
+    """The features that patches are clustered by."""
+
+    features: Name = Field(
+        DIFT, description="'dift': a block of the prior's denoiser; 'vae': latents; an extractor (Table 5); 'none': no clusters"
+    )
+    dift_t: int = Field(161, ge=0, le=999, description="timestep that a patch is noised to (Fig. 7)")
+    dift_block: int | None = Field(
+        None, ge=0, description="of a transformer, or of a UNet's upward path; null: the middle one, the second"
+    )
+    dift_ensemble: int = Field(8, ge=1, description="noises whose features are averaged")
+    dift_batch: int = Field(64, ge=1)
+
+
+class PatchFit(PatchFeatures):
+    """Clusters of a class's patches."""
+
+    clusters: int = Field(32, ge=1, description="M, of k-means (Fig. 8)")
+    n_init: int = Field(3, ge=1, description="restarts")
+
+
+class Mosaic(Model):
+    """How patches become images."""
+
+    mosaic: Literal["auto", "2x2", "single"] = Field(
+        "auto", description="auto: four patches up to IPC 10, one above, and always one where images are not cut"
+    )
+
+
+class PatchDiscovery(PatchFit, Mosaic):
+    """Diffusion-driven patch selection: the most typical patches of real images (METHODS.md section 5)."""
+
+    top_clusters: int = Field(10, ge=1, description="N, clusters that patches are taken from first (Fig. 8)")
+
+
+class Cropping(Model):
+    """RDED's crops: of several random ones of an image the one that the run's teacher is surest of."""
+
+    crops: int = Field(5, ge=1, description="per image")
+    crop_images: int | None = Field(300, ge=1, description="images per class that are cropped, drawn at random; null: all")
+    crop_area: tuple[float, float] | None = Field(
+        None, description="of a crop, as a share of the image's; null: a quarter, all of images up to 64; as released: [0.08, 1]"
+    )
+
+    @model_validator(mode="after")
+    def _area(self) -> "Cropping":
+        if self.crop_area is not None and not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise ValueError(f"crop_area {list(self.crop_area)} is no range of shares; give two numbers above 0, up to 1")
+        return self
+
+
+class CropDiscovery(Cropping, Mosaic):
+    """RDED: the crops of a class that the teacher is surest of (METHODS.md section 6)."""
 
 
 class ModeGuidance(Model):
@@ -199,6 +282,13 @@ class GroupSampling(Model):
 
 class GaussianStart(Inversion, GroupSampling):
     """Sampling from latents drawn from per-class Gaussians of inverted training latents (D3HR)."""
+
+
+class PrototypeStart(Model):
+    """Sampling from noised prototypes (D4M; METHODS.md section 6)."""
+
+    strength: float = Field(0.7, ge=0, le=1, description="share of the grid that is denoised again; 0: the prototype is decoded")
+    target: Literal["centroid", "member"] = Field("centroid", description="the cluster's mean, or its nearest real latent")
 
 
 class SubgroupSelection(Model):

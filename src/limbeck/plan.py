@@ -20,6 +20,7 @@ from limbeck.data.sources import Source, local_folder, open_source
 from limbeck.derived import inherit, lineage, most_images
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
+    DISCOVERY,
     FULL,
     LOW_IPC,
     METHODS,
@@ -30,7 +31,9 @@ from limbeck.methods import (
     first_line,
     fit_name,
     fit_options,
+    patching_name,
     resolve,
+    scoring_name,
 )
 from limbeck.metrics.clip_files import clip_files
 from limbeck.specs import EXTRACTOR, MAP, Wildcards
@@ -194,6 +197,17 @@ class Plan:
                     return found
         raise LimbeckError(f"no method in the config has the embedding {embedding!r}")
 
+    def judged(self, name: str, dataset: str) -> dict[str, Any]:
+        """The options of a discovery that chooses by the scores, or among the patches, of a folder's name, whatever its IPC."""
+        for ipc in self._ipcs():
+            for method in self._methods(ipc, dataset):
+                if method.judge and method.discovery is not None:
+                    names = [patching_name(method.discovery)]
+                    names += [scoring_name(method.discovery)] if method.judge == "prior" else []
+                    if name in names:
+                        return method.discovery
+        raise LimbeckError(f"no method in the config has the scores or patches {name!r}")
+
     def tangents_method(self, w: Wildcards) -> Method:
         """A method that has the tangents of a job."""
         return self._named("tangents", w["tangents"], int(w["ipc"]), w["dataset"], w["prior"])
@@ -246,14 +260,36 @@ class Plan:
 
     def prototypes(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str:
         """The prototypes a method starts from."""
-        folder = f"{self.root}/{dataset}/{self.dataset(dataset).view}/none"
-        if method.needs_prior:
+        if method.patch_view is not None:
+            folder = f"{self.root}/{dataset}/{method.patch_view}/{method.prior}"
+        elif method.needs_prior:
             folder = self.latent_folder(dataset)
+        else:
+            folder = f"{self.root}/{dataset}/{self.dataset(dataset).view}/none"
         return f"{folder}/prototypes/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
 
     def latent_folder(self, dataset: str) -> str:
         """Where everything lives that is computed in the latents of the run's prior."""
         return f"{self.root}/{dataset}/{self.config.priors[self.run.prior].discovery}/{self.vae_of(self.run.prior)}"
+
+    def scores(self, dataset: str, prior: str, options: Mapping[str, Any], shard: int | str) -> str:
+        """The typicality maps that a discovery of these options chooses by."""
+        return f"{self.root}/{dataset}/{prior}/scores/{scoring_name(options)}/{shard}.zarr.zip"
+
+    def patches(self, dataset: str, prior: str, options: Mapping[str, Any], seed: int | str, shard: int | str) -> str:
+        """The patches that it chooses among: by the prior's scores, or the teacher's."""
+        if "crops" in options:
+            return f"{self.root}/{dataset}/crops/{self.run.teacher}/{patching_name(options)}/seed{seed}/{shard}.zarr.zip"
+        return f"{self.root}/{dataset}/{prior}/localized/{patching_name(options)}/{shard}.zarr.zip"
+
+    def select_points(self, w: Wildcards) -> str:
+        """What prototypes are chosen among: patches, latents, or images where a discovery needs neither."""
+        options = self.discovery_options(w["discovery"], int(w["ipc"]), w["dataset"])
+        if DISCOVERY[options["kind"]].judge:
+            return self.patches(w["dataset"], w["vae"], options, w["seed"], w["shard"])
+        if w["vae"] == "none":
+            return self.images(w["dataset"], "train", w["view"])[int(w["shard"])]
+        return f"{self._space(w)}/latents/{w['shard']}.zarr.zip"
 
     def latents(self, dataset: str, shard: int | str) -> str:
         """Latents of a shard's training images."""
@@ -285,7 +321,7 @@ class Plan:
 
     def targets_of(self, dataset: str, method: Method, ipc: int, seed: int, shard: int | str) -> str | None:
         """The chosen images' latents at the size that the prior generates; None where the prototypes have them."""
-        if not self.reencodes or not method.guidance:
+        if not self.reencodes or not method.uses_prototypes:
             return None
         return f"{self.root}/{dataset}/{method.prior}/targets/{method.discovery_name}/ipc{ipc}/seed{seed}/{shard}.zarr.zip"
 
@@ -407,7 +443,7 @@ class Plan:
                 groups = self.candidates(dataset, method, ipc, seed)
                 out["candidates"][name] = [[f"{group}/{shard}.zarr.zip" for shard in shards] for group in groups]
             target = method.guidance[0]["target"] if method.guidance else "member"
-            if method.discovery is not None and (method.discovery_name, target, sampled[0]) not in seen:
+            if method.discovery is not None and not method.judge and (method.discovery_name, target, sampled[0]) not in seen:
                 seen.add((method.discovery_name, target, sampled[0]))  # rows that share their prototypes show them once
                 out["prototypes"][name] = [self.prototypes(dataset, method, ipc, sampled[0], shard) for shard in shards]
                 out["targets"][name] = target

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import components, protocols
-from limbeck.config import PSEUDO, TEACHER, Prior
+from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
 from limbeck.data.sources import shard_classes
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL
+from limbeck.methods import FULL, patching_options, scoring_options
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
 from limbeck.students.registry import STUDENTS
@@ -121,6 +121,38 @@ def _invert(plan: "Plan", w: Wildcards) -> Spec:
     return {**options, "prior": _load_options(plan, w["dataset"], prior)}, [FAMILIES[prior.family][0]]
 
 
+def _score(plan: "Plan", w: Wildcards) -> Spec:
+    prior, options = plan.config.priors[w["prior"]], plan.judged(w["scoring"], w["dataset"])
+    slice_ = {"family": prior.family, "prior": _scoring_prior(plan, w["dataset"], prior, options)}
+    return {**slice_, "scoring": scoring_options(options)}, [FAMILIES[prior.family][0]]
+
+
+def _scoring_prior(plan: "Plan", dataset: str, prior: Prior, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a prior that scores is loaded with: for the size of that view, and without a refiner."""
+    found = {key: value for key, value in _load_options(plan, dataset, prior).items() if key != "refiner_start"}
+    return {**found, "size": _size(plan, dataset, options["view"])}
+
+
+def _localize(plan: "Plan", w: Wildcards) -> Spec:
+    return {"patching": patching_options(plan.judged(w["patching"], w["dataset"]))}, []
+
+
+def _crop(plan: "Plan", w: Wildcards) -> Spec:
+    student = plan.config.teachers[w["teacher"]].student
+    options = patching_options(plan.judged(w["patching"], w["dataset"]))
+    return {"cropping": options, "seed": int(w["seed"])}, [STUDENTS[student].module]
+
+
+def _patch_features(plan: "Plan", w: Wildcards) -> Spec:
+    options = plan.embedding_of(w["embedding"], w["dataset"])
+    if options["features"] not in OF_PRIOR:
+        slice_, modules = _features(plan, {"extractor": options["features"]})
+        return {"patches": options, **slice_}, modules
+    prior = plan.config.priors[w["vae"]]
+    slice_ = {"family": prior.family, "prior": _scoring_prior(plan, w["dataset"], prior, options)}
+    return {"patches": options, **slice_}, [FAMILIES[prior.family][0]]
+
+
 def _draw(plan: "Plan", w: Wildcards) -> Spec:
     method = plan.start_method(w)
     return {"draws": method.draws, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
@@ -132,8 +164,9 @@ def _select(plan: "Plan", w: Wildcards) -> Spec:
     return {"discovery": options, "ipc": ipc, "seed": int(w["seed"])}, [components.DISCOVERY[options["kind"]]]
 
 
-def _pick(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
-    return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
+def _pick(plan: "Plan", w: Wildcards) -> Spec:
+    dataset = plan.dataset(w["dataset"])
+    return {"size": dataset.views[dataset.view].size, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
 def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
@@ -250,6 +283,10 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "fit": _fit,
     "tangents": _tangents,
     "invert": _invert,
+    "score": _score,
+    "localize": _localize,
+    "crop": _crop,
+    "patch_features": _patch_features,
     "draw": _draw,
     "select": _select,
     "pick": _pick,

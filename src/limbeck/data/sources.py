@@ -59,6 +59,11 @@ class Source(ABC):
     def image(self, split: str, index: int) -> np.ndarray:
         """One decoded image, (H, W) or (H, W, 3) uint8."""
 
+    def size(self, split: str, index: int) -> tuple[int, int]:
+        """(height, width) of an image."""
+        height, width = self.image(split, index).shape[:2]
+        return height, width
+
     @abstractmethod
     def source_id(self, split: str, index: int) -> str:
         """Where that image came from, for people."""
@@ -222,6 +227,16 @@ class FolderSource(Source):
             with Image.open(path) as file:
                 grey = file.mode in ("L", "1")
                 return np.asarray(file.convert("L" if grey else "RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise self.fail(f"cannot decode {path} ({error}); repair or remove the file") from None
+
+    def size(self, split: str, index: int) -> tuple[int, int]:
+        from PIL import Image
+
+        path = self._scan(split)[1][index]
+        try:
+            with Image.open(path) as file:  # the header alone
+                return file.height, file.width
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise self.fail(f"cannot decode {path} ({error}); repair or remove the file") from None
 

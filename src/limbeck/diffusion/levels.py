@@ -57,7 +57,7 @@ def variance_preserving(abar: Scalar, prediction: str = "epsilon") -> Level:
     raise ValueError(f"predicts {prediction}; supported: epsilon, v_prediction, and velocities of flow matching")
 
 
-def flow(sigma: float) -> Level:
+def flow(sigma: Scalar) -> Level:
     """Rectified flow: alpha = 1 - sigma, the model predicts v = eps - z0 (Esser et al. 2024, Eq. 13)."""
     return Level(1 - sigma, sigma, 1.0, -sigma, 1.0, 1 - sigma, sigma)
 

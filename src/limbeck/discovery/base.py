@@ -31,10 +31,13 @@ class Tree:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Density clusters of N points. labels: (N,) 0, 1, … or -1 for an outlier. probabilities: (N,) of membership."""
+    """Clusters of N points. labels: (N,) 0, 1, … or -1 for an outlier. probabilities: (N,) of membership. distances: (N,) to the
+    cluster's centre, where it has one.
+    """
 
     labels: np.ndarray
     probabilities: np.ndarray
+    distances: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,17 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Pool:
-    """The images of one class that a discovery chooses from.
+    """The images of one class, or their scored patches, that a discovery chooses from.
 
     n: how many. latents: (n, D) float32, or None where none were asked for. embedding: (n, m), and fit: the cached one, of
-    discoveries that have them.
+    discoveries that have them. scores: (n,) of patches, higher is better.
     """
 
     n: int
     latents: np.ndarray | None = None
     embedding: np.ndarray | None = None
     fit: Tree | Clusters | None = None
+    scores: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Found:
 
     indices: (IPC,) rows of the class's images, distinct. counts: (IPC,) images each stands for.
     centroids: (IPC, D) mean latents, or None where no latents were asked for. levels: (IPC,) depth in the tree, or None.
-    origins: (IPC,) indices into artifacts.ORIGINS (CoDA Alg. 2), or None.
+    origins: (IPC,) indices into artifacts.ORIGINS (CoDA Alg. 2), or None. parts: (IPC, parts) the patches that an image is made
+    of, of which ``indices`` are the first, or None.
     """
 
     indices: np.ndarray
@@ -78,3 +83,4 @@ class Found:
     centroids: np.ndarray | None
     levels: np.ndarray | None = None
     origins: np.ndarray | None = None
+    parts: np.ndarray | None = None

@@ -4,7 +4,7 @@ The real image of a cluster is the member nearest to its centroid there; the pro
 """
 
 import numpy as np
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from limbeck.discovery.base import Found, Options, Pool
 from limbeck.seeds import stream
@@ -25,8 +25,12 @@ def discover(pool: Pool, ipc: int, options: Options, seed: int, class_id: int) -
     if distinct < ipc:
         raise ValueError(f"has only {distinct} distinct points, fewer than IPC {ipc}")
     state = int(stream(seed, "select.kmeans", class_id).integers(2**31))
-    fit = KMeans(ipc, n_init=options["n_init"], max_iter=options["max_iter"], random_state=state, algorithm="lloyd").fit(points)
+    common = {"n_init": options["n_init"], "max_iter": options["max_iter"], "random_state": state}
+    fit = (MiniBatchKMeans if options["algorithm"] == "minibatch" else KMeans)(ipc, **common).fit(points)
     counts = np.bincount(fit.labels_, minlength=ipc)
+    if counts.min() == 0:  # mini-batches may leave a centre to which nothing is nearest; full steps never do
+        fit = KMeans(ipc, **common | {"init": fit.cluster_centers_, "n_init": 1}).fit(points)
+        counts = np.bincount(fit.labels_, minlength=ipc)
     order = np.argsort(-counts, kind="stable")
     centroids = np.empty((ipc, latents.shape[1]), np.float32)
     indices = np.empty(ipc, np.int64)

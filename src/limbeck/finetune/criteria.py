@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.finetune.noise import Schedule, invert, variance_bound
+from limbeck.diffusion.schedule import Schedule
+from limbeck.finetune.noise import invert, variance_bound
 
 # (z_t, timesteps, labels) -> the model's output, raw variance output or None
 Model = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]

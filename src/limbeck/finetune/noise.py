@@ -1,43 +1,9 @@
-"""The noise levels of training: any timestep of a prior's schedule, each image its own."""
-
-from dataclasses import dataclass
-from typing import Any
+"""DDIM inversion between two levels of training, and the bound of a learned variance."""
 
 import torch
 from torch import Tensor
 
-from limbeck.diffusion.levels import Level, variance_preserving
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """abar: (T,) float64, the cumulative products of the training table. prediction: epsilon or v_prediction."""
-
-    abar: Tensor
-    prediction: str
-
-    @classmethod
-    def of(cls, scheduler: Any) -> "Schedule":
-        """That of one of diffusers' variance-preserving schedulers."""
-        return cls(scheduler.alphas_cumprod.double(), scheduler.config.prediction_type)
-
-    def __len__(self) -> int:
-        return len(self.abar)
-
-    def level(self, t: Tensor) -> Level:
-        """The levels of timesteps (N,), to be broadcast over latents; -1 is the level of clean latents."""
-        abar = torch.where(t < 0, torch.ones((), dtype=self.abar.dtype), self.abar[t.clamp(min=0)])
-        return variance_preserving(abar.float().view(-1, 1, 1, 1), self.prediction)
-
-    def noised(self, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """z_t (IMS3 Eq. 4)."""
-        level = self.level(t)
-        return level.alpha * z0 + level.sigma * eps
-
-    def wanted(self, z0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What the model should predict at z_t."""
-        level = self.level(t)
-        return eps if self.prediction == "epsilon" else level.alpha * eps - level.sigma * z0
+from limbeck.diffusion.schedule import Schedule
 
 
 def invert(schedule: Schedule, z: Tensor, output: Tensor, t: Tensor, above: Tensor) -> Tensor:

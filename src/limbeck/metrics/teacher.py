@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.store import read_json
 from limbeck.students.registry import build
@@ -34,6 +34,11 @@ class TeacherExtractor:
         for start in range(0, len(images), size):
             features = self.model.features(to_input(images[start : start + size]))  # type: ignore[operator]
             yield features.numpy(), self.model.head(features).argmax(1).numpy()  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def logits(self, images: np.ndarray) -> Tensor:
+        """(N, classes) of uint8 images (N, H, W, C) of the teacher's size."""
+        return torch.cat([self.model(to_input(images[i : i + 250])) for i in range(0, len(images), 250)])
 
 
 def load(spec: Mapping[str, Any], teacher: Path, record: Path) -> TeacherExtractor:  # noqa: ARG001

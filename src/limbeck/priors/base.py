@@ -27,6 +27,11 @@ class Prior(Protocol):
     latent_shape: tuple[int, int, int]
     null: int  # the label of "no class"
 
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        """The denoiser's blocks: a transformer's in order, those of a UNet's upward path."""
+        ...
+
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 (N, H, W, channels) to the posterior means."""
         ...
@@ -39,8 +44,8 @@ class Prior(Protocol):
         """The prior's own label of each of a dataset's class names; a text prior makes their prompts of them."""
         ...
 
-    def denoise(self, x: Tensor, t: float, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The model's output (predicted noise, or velocity) and, where it learns the variance, its raw output."""
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The model's output (predicted noise, or velocity) at one timestep or (N,), and, where it learns the variance, its raw output."""
         ...
 
     def scheduler(self, solver: str, steps: int) -> Any:

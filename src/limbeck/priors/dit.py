@@ -50,6 +50,10 @@ class DitPrior(VaePrior):
             raise LimbeckError(f"prior {name}: predicts {prediction}, only 'epsilon' is supported for DiT")
         return pipe
 
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        return list(self.transformer.transformer_blocks)
+
     def class_ids(self, classes: Sequence[str]) -> list[int]:
         return match_classes(class_table(self.name), classes, self.name)
 

@@ -30,6 +30,10 @@ class TextPrior(VaePrior):
         self._prompts: list[str] = []
         self._embedded: dict[int, Embedded] = {}
 
+    @property
+    def blocks(self) -> Sequence[torch.nn.Module]:
+        return list(self.pipe.unet.up_blocks if hasattr(self.pipe, "unet") else self.pipe.transformer.transformer_blocks)
+
     def class_ids(self, classes: Sequence[str]) -> list[int]:
         self._prompts = prompts(classes, self._template)
         self._embedded = {}

@@ -17,7 +17,7 @@ import numpy as np
 
 from limbeck.artifacts import Schema
 from limbeck.errors import LimbeckError
-from limbeck.store import Artifact
+from limbeck.store import Artifact, create
 
 Spec = Mapping[str, Any]
 T = TypeVar("T")
@@ -64,6 +64,23 @@ def _joined(shards: Sequence[Artifact], name: str) -> np.ndarray:
     return out
 
 
+def write_joined(
+    path: Path,
+    schema: Schema,
+    parts: Mapping[str, Sequence[np.ndarray]],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    digests: Mapping[str, str] | None = None,
+    **header: Any,
+) -> None:
+    """An artifact of arrays that were gathered class by class."""
+    arrays = {name: np.concatenate(values) for name, values in parts.items()}
+    shapes = {name: values.shape for name, values in arrays.items()}
+    with create(path, schema, shapes, params, inputs, digests, **header) as out:
+        for name, values in arrays.items():
+            out.append(name, values)
+
+
 def classes_of(path: Path | str) -> list[str]:
     """Class names in canonical order."""
     with Artifact(path) as artifact:
@@ -74,12 +91,9 @@ def resize_to(images: np.ndarray, size: int) -> np.ndarray:
     """Images (N, H, W, C) at another side, by Lanczos; untouched where they have it."""
     if images.shape[1] == size:
         return images
-    from limbeck.config import View
-    from limbeck.data.preprocessing import apply_view
+    from limbeck.data.preprocessing import resized
 
-    view = View(size=size, resize="squash")
-    channels = images.shape[-1]
-    return np.stack([apply_view(image[..., 0] if channels == 1 else image, view, channels) for image in images])
+    return np.stack([resized(image, size) for image in images])
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from torch import nn
 
 from limbeck.artifacts import LATENTS
 from limbeck.config import Finetune
+from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.finetune.criteria import Criterion, Diffusion, InversionMatching, Minimax
 from limbeck.finetune.difffit import add_scales, choose, fold_scales, named, trained
 from limbeck.finetune.labels import relabel
-from limbeck.finetune.noise import Schedule
 from limbeck.finetune.training import Checkpoint, Data, tune
 from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, weight_digests
 from limbeck.priors.registry import load_prior

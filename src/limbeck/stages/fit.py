@@ -8,8 +8,8 @@ import numpy as np
 from limbeck.artifacts import CLUSTERS, TREE
 from limbeck.components import FIT
 from limbeck.discovery.base import Clusters, Tree
-from limbeck.stages.common import Spec, class_rows, params, progress, read_class
-from limbeck.store import Artifact, create
+from limbeck.stages.common import Spec, class_rows, params, progress, read_class, write_joined
+from limbeck.store import Artifact
 
 NODES = ("start", "stop", "parent", "depth", "split")
 
@@ -28,11 +28,8 @@ def run(spec: Spec, points: Path, fit: Path) -> None:
             for name, values in arrays.items():
                 rows.setdefault(name, []).append(values)
             report(where.stop, len(labels))
-    joined = {name: np.concatenate(parts) for name, parts in rows.items()}
-    schema = TREE if "order" in joined else CLUSTERS
-    with create(fit, schema, {k: v.shape for k, v in joined.items()}, params(spec), {"points": points}, **header) as out:
-        for name, array in joined.items():
-            out.append(name, array)
+    schema = TREE if "order" in rows else CLUSTERS
+    write_joined(fit, schema, rows, params(spec), {"points": points}, **header)
 
 
 def _of_tree(tree: Tree, label: int, first: int) -> dict[str, np.ndarray]:
@@ -42,7 +39,8 @@ def _of_tree(tree: Tree, label: int, first: int) -> dict[str, np.ndarray]:
 
 def _of_clusters(clusters: Clusters, label: int) -> dict[str, np.ndarray]:
     n = len(clusters.labels)
-    return {"clusters": clusters.labels, "probabilities": clusters.probabilities, "labels": np.full(n, label)}
+    arrays = {"clusters": clusters.labels, "probabilities": clusters.probabilities, "labels": np.full(n, label)}
+    return arrays if clusters.distances is None else {**arrays, "distances": clusters.distances}
 
 
 def read_fits(path: Path) -> dict[int, Tree | Clusters]:
@@ -50,8 +48,8 @@ def read_fits(path: Path) -> dict[int, Tree | Clusters]:
     with Artifact(path) as found:
         labels = found["labels"]
         if found.schema is CLUSTERS:
-            clusters, probabilities = found["clusters"], found["probabilities"]
-            return {label: Clusters(clusters[at], probabilities[at]) for label, at in class_rows(labels)}
+            arrays = [found[name] for name in ("clusters", "probabilities", "distances") if name in found]
+            return {label: Clusters(*(values[at] for values in arrays)) for label, at in class_rows(labels)}
         order, nodes = found["order"], {name: found[name] for name in NODES}
     return {label: _tree(order, {name: nodes[name][at] for name in NODES}) for label, at in class_rows(labels)}
 

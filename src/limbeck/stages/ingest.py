@@ -7,8 +7,8 @@ import numpy as np
 
 from limbeck.artifacts import IMAGES
 from limbeck.config import Dataset, View
-from limbeck.data.preprocessing import apply_view
-from limbeck.data.sources import open_source
+from limbeck.data.preprocessing import apply_view, cut_windows, window_corners
+from limbeck.data.sources import Source, open_source
 from limbeck.stages.common import Spec, params, progress
 from limbeck.store import create
 
@@ -23,23 +23,36 @@ def run(spec: Spec, images: Path) -> None:
     split, (first, stop) = spec["split"], spec["classes"]
     labels = source.labels(split)
     chosen = np.concatenate([np.flatnonzero(labels == c) for c in range(first, stop)])
+    places = _windows(source, split, chosen, view) if view.resize == "windows" else {}
+    repeats = np.bincount(places["parents"])[np.unique(places["parents"])] if places else np.ones(len(chosen), np.int64)
     ids = [source.source_id(split, int(i)).encode() for i in chosen]
-    width = max(map(len, ids))
-    shapes = {"images": (len(chosen), view.size, view.size, channels), "labels": (len(chosen),), "source_ids": (len(chosen), width)}
+    width, n = max(map(len, ids)), int(repeats.sum())
+    padded = np.frombuffer(b"".join(i.ljust(width, b"\0") for i in ids), np.uint8).reshape(-1, width)
+    arrays = {"labels": np.repeat(labels[chosen], repeats), "source_ids": np.repeat(padded, repeats, axis=0), **places}
+    shapes = {"images": (n, view.size, view.size, channels), **{name: values.shape for name, values in arrays.items()}}
     recorded = params({**spec, "source": {k: v for k, v in spec["source"].items() if k != "path"}})
     header: dict[str, Any] = {"classes": list(source.classes), "class_range": [first, stop]}
     with create(images, IMAGES, shapes, recorded, {}, **header) as out, progress(f"ingest {split}") as report:
         for start in range(0, len(chosen), BLOCK):
             block = chosen[start : start + BLOCK]
-            out.append("images", np.stack([_decoded(source, split, int(i), view, channels) for i in block]))
-            out.append("labels", labels[block])
-            padded = b"".join(i.ljust(width, b"\0") for i in ids[start : start + BLOCK])
-            out.append("source_ids", np.frombuffer(padded, np.uint8).reshape(-1, width))
+            out.append("images", np.concatenate([_decoded(source, split, int(i), view, channels) for i in block]))
             report(start + len(block), len(chosen))
+        for name, values in arrays.items():
+            out.append(name, values)
 
 
-def _decoded(source, split: str, index: int, view: View, channels: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _windows(source: Source, split: str, chosen: np.ndarray, view: View) -> dict[str, np.ndarray]:
+    """Whose windows the rows are, and where they lie in it."""
+    corners = [window_corners(*source.size(split, int(i)), view)[1] for i in chosen]
+    counts = np.array([len(each) for each in corners])
+    first = np.cumsum(counts) - counts
+    return {"parents": np.repeat(first, counts), "corners": np.concatenate(corners)}
+
+
+def _decoded(source: Source, split: str, index: int, view: View, channels: int) -> np.ndarray:
+    """(K, size, size, channels): one square, or the windows of one image."""
     try:
-        return apply_view(source.image(split, index), view, channels)
+        image = source.image(split, index)
+        return cut_windows(image, view, channels) if view.resize == "windows" else apply_view(image, view, channels)[None]
     except ValueError as error:
         raise source.fail(f"image {source.source_id(split, index)} {error}") from None

@@ -10,6 +10,7 @@ import torch
 
 from limbeck.artifacts import DISTILLED
 from limbeck.components import DRAWN, GUIDANCE
+from limbeck.diffusion.levels import levels
 from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
 from limbeck.guidance.base import Guidance
@@ -31,7 +32,7 @@ def run(
 
     ``images`` is read for its class names and range alone. refiner: a second prior for the last steps. guided: the artifacts
     ``prototypes``, ``targets``, ``latents``, ``tangents``, where the method's guidance needs them, ``statistics`` and ``starts``,
-    where it starts from class statistics.
+    where it starts from class statistics. ``prototypes`` or ``targets`` also where it starts from them.
     """
     options: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
     model = load_prior(spec["family"], prior.parent, **spec["prior"], **options)
@@ -39,8 +40,9 @@ def run(
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
-    beginning = _Start(spec, model, guided.pop("statistics", None), guided.pop("starts", None))
+    statistics, starts = guided.pop("statistics", None), guided.pop("starts", None)
     targets = Guided(spec, **guided)
+    beginning = _Start(spec, model, targets, statistics, starts)
     ipc, settings = spec["ipc"], spec["sampler"]
     n = (stop - first) * ipc
     shapes = {
@@ -88,22 +90,30 @@ def _guidance(spec: Spec, targets: Guided, label: int, items: range) -> list[Gui
 
 
 class _Start:
-    """Where the images start: pure noise at the first step, or latents drawn from class statistics at a later one."""
+    """Where the images start: pure noise at the first step; latents drawn from class statistics, or noised prototypes, later."""
 
-    def __init__(self, spec: Spec, model: Prior, statistics: Path | None, starts: Path | None):
+    def __init__(self, spec: Spec, model: Prior, targets: Guided, statistics: Path | None, starts: Path | None):
         self.inputs = {"statistics": statistics, "starts": starts}
         self.shape, self.seed, self.step = model.latent_shape, spec["seed"], 0
-        self.drawn = None
-        if spec["start"]:
-            self.step = spec["sampler"]["steps"] - spec["start"]["inversion_step"]
+        self.drawn, self.noised, self.targets = None, None, targets
+        options, steps = spec["start"], spec["sampler"]["steps"]
+        if options and options["kind"] == "gaussian":
+            self.step = steps - options["inversion_step"]
             # by name, so that an edit there reruns only methods that start so
             self.drawn = import_module(DRAWN).Drawn(spec, statistics, starts)
+        elif options:
+            # as image-to-image pipelines count: the last strength * steps are taken
+            self.step, self.which = steps - int(steps * options["strength"]), options["target"]
+            self.noised = levels(model.scheduler(spec["sampler"]["solver"], steps))[self.step]
 
     def latents(self, label: int, items: range) -> torch.Tensor:
         """Of images ``items`` of a class."""
         if self.drawn:
             return self.drawn.latents(label, items).reshape(-1, *self.shape)
-        return torch.stack([normal(self.shape, self.seed, "sample", label, item) for item in items])
+        noise = torch.stack([normal(self.shape, self.seed, "sample", label, item) for item in items])
+        if self.noised is None:
+            return noise
+        return self.noised.alpha * self.targets.batch(label, items).prototype(self.which) + self.noised.sigma * noise
 
 
 def _batch(

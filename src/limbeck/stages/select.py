@@ -10,13 +10,15 @@ from limbeck.artifacts import EMBEDDING, PROTOTYPES
 from limbeck.components import DISCOVERY
 from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
-from limbeck.stages.common import Spec, class_rows, params, progress, read_class
+from limbeck.stages.common import Spec, class_rows, params, progress, read_class, write_joined
 from limbeck.stages.fit import read_fits
-from limbeck.store import Artifact, create
+from limbeck.store import Artifact
 
 
 def run(spec: Spec, points: Path, prototypes: Path, embedding: Path | None = None, fit: Path | None = None) -> None:
-    """Write ``prototypes`` from latents, or from images where the discovery needs none; with its cached embedding and fit."""
+    """Write ``prototypes`` from latents, from scored patches, or from images where the discovery needs neither; with its cached
+    embedding and fit.
+    """
     ipc = spec["ipc"]
     discover = import_module(DISCOVERY[spec["discovery"]["kind"]]).discover
     fits = read_fits(fit) if fit else {}
@@ -31,25 +33,33 @@ def run(spec: Spec, points: Path, prototypes: Path, embedding: Path | None = Non
         for done, (label, where) in enumerate(class_rows(labels), 1):
             latents = read_class(source, where) if shape else None
             own = read_class(space, where) if space else None
-            pool = Pool(where.stop - where.start, latents, own, fits.get(label))
+            scores = source.read("scores", where.start, where.stop) if "scores" in source else None
+            pool = Pool(where.stop - where.start, latents, own, fits.get(label), scores)
             if pool.n < ipc:
                 raise LimbeckError(f"class {names[label]!r} has {pool.n} images, fewer than IPC {ipc}")
             try:
                 found = discover(pool, ipc, options, spec["seed"], label)
             except ValueError as error:
                 raise LimbeckError(f"class {names[label]!r}: {options['kind']} {error}") from None
-            for name, values in _arrays(found, pool, shape, where.start, label).items():
+            patches = found.parts is not None
+            arrays = _of_patches(found, source, where, label) if patches else _arrays(found, pool, shape, where, label)
+            for name, values in arrays.items():
                 rows.setdefault(name, []).append(values)
             report(done, len(np.unique(labels)))
-    arrays = {name: np.concatenate(parts) for name, parts in rows.items()}
     inputs = {name: path for name, path in (("points", points), ("embedding", embedding), ("fit", fit)) if path}
-    with create(prototypes, PROTOTYPES, {k: v.shape for k, v in arrays.items()}, params(spec), inputs, **header) as out:
-        for name, array in arrays.items():
-            out.append(name, array)
+    write_joined(prototypes, PROTOTYPES, rows, params(spec), inputs, **header)
 
 
-def _arrays(found: Found, pool: Pool, shape: tuple[int, ...] | None, first: int, label: int) -> dict[str, np.ndarray]:
-    arrays = {"indices": found.indices + first, "labels": np.full(len(found.indices), label), "counts": found.counts}
+def _of_patches(found: Found, source: Artifact, where: slice, label: int) -> dict[str, np.ndarray]:
+    """Rows of images and places in them, in place of patches."""
+    parts = np.asarray(found.parts)
+    rows, boxes = (source.read(name, where.start, where.stop)[parts] for name in ("rows", "boxes"))
+    n = len(parts)
+    return {"indices": rows[:, 0], "labels": np.full(n, label), "counts": found.counts, "parts": rows, "boxes": boxes}
+
+
+def _arrays(found: Found, pool: Pool, shape: tuple[int, ...] | None, where: slice, label: int) -> dict[str, np.ndarray]:
+    arrays = {"indices": found.indices + where.start, "labels": np.full(len(found.indices), label), "counts": found.counts}
     if pool.latents is not None and shape is not None:
         centroids, members = np.asarray(found.centroids), pool.latents[found.indices]
         arrays |= {

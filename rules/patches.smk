@@ -1,0 +1,95 @@
+rule score:
+    input:
+        images=scored_images,
+        latents=scored_latents,
+        prior=f"{R}/priors/{{prior}}/{INDEX}",
+        weights=f"{R}/priors/{{prior}}/{MANIFEST}",
+    output:
+        scores=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/score/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/score/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.tsv"
+    # long, and much waits for it
+    priority: 20
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("score"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} score --spec {params.spec:q} --images {input.images} --latents {input.latents}"
+        " --prior {input.prior} --scores {output.scores} --prov {output.prov}"
+
+
+rule localize:
+    input:
+        images=localized_images,
+        scores=localized_scores,
+    output:
+        patches=f"{R}/{{dataset}}/{{prior}}/localized/{{patching}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/localized/{{patching}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/localize/{{dataset}}.{{prior}}.{{patching}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/localize/{{dataset}}.{{prior}}.{{patching}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("localize"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} localize --spec {params.spec:q} --images {input.images} --scores {input.scores}"
+        " --patches {output.patches} --prov {output.prov}"
+
+
+rule patch_features:
+    input:
+        images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
+        patches=featured_patches,
+        prior=features_prior,
+        extractor=features_extractor,
+        teacher=features_teacher("model.safetensors"),
+        record=features_teacher("teacher.json"),
+    output:
+        embedding=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.zarr.zip",
+        prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
+    wildcard_constraints:
+        embedding="patches-[0-9a-f]{6}",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("patch_features"),
+        prior=lambda w, input: f"--prior {input.prior[0]}" if input.prior else "",
+        extractor=given("teacher", "record"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} patch_features --spec {params.spec:q} --images {input.images}"
+        " --patches {input.patches} {params.prior} {params.extractor} --embedding {output.embedding} --prov {output.prov}"
+
+
+rule crop:
+    input:
+        images=shard_images,
+        teacher=f"{R}/{{dataset}}/teachers/{{teacher}}/model.safetensors",
+        record=f"{R}/{{dataset}}/teachers/{{teacher}}/teacher.json",
+    output:
+        patches=f"{R}/{{dataset}}/crops/{{teacher}}/{{patching}}/seed{{seed}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/crops/{{teacher}}/{{patching}}/seed{{seed}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/crop/{{dataset}}.{{teacher}}.{{patching}}.seed{{seed}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/crop/{{dataset}}.{{teacher}}.{{patching}}.seed{{seed}}.{{shard}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("crop"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} crop --spec {params.spec:q} --images {input.images} --teacher {input.teacher}"
+        " --record {input.record} --patches {output.patches} --prov {output.prov}"
