@@ -31,6 +31,12 @@ class KMeansDiscovery(Embedding):
     max_iter: int = Field(300, ge=1)
 
 
+class CoresetDiscovery(Embedding):
+    """Herding or greedy k-center, in the VAE's latents as they are (features vae, reducer none) or in a standardised embedding."""
+
+    reducer: Literal["umap", "pca", "none"] = "none"
+
+
 class DivisiveFit(Model):
     """The IPC-free part of divisive discovery: a binary tree per class by bisecting k-means (ManifoldGD Alg. 1, line 1)."""
 
