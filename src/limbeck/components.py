@@ -8,6 +8,8 @@ DISCOVERY = {
     "random": "limbeck.discovery.random",
     "subset": "limbeck.discovery.random",
     "kmeans": "limbeck.discovery.kmeans",
+    "herding": "limbeck.discovery.herding",
+    "kcenter": "limbeck.discovery.kcenter",
     "divisive": "limbeck.discovery.tree",
     "agglomerative": "limbeck.discovery.tree",
     "density": "limbeck.discovery.density",

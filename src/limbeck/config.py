@@ -328,6 +328,8 @@ class Config(Model):
     methods: dict[Name, dict[str, Any]] = {
         "random": {"base": "random"},
         "kmeans": {"base": "kmeans"},
+        "herding": {"base": "herding"},
+        "kcenter": {"base": "kcenter"},
         "dit": {"base": "dit"},
         "mgd": {"base": "mgd", "weight": 0.1},
         "mgd_ddpm": {"base": "mgd", "solver": "ddpm"},

@@ -32,6 +32,12 @@ class KMeansDiscovery(Embedding):
     algorithm: Literal["lloyd", "minibatch"] = Field("lloyd", description="all points in every step, or a mini-batch (as D4M)")
 
 
+class CoresetDiscovery(Embedding):
+    """Herding or greedy k-center, in the VAE's latents as they are (features vae, reducer none) or in a standardised embedding."""
+
+    reducer: Literal["umap", "pca", "none"] = "none"
+
+
 class DivisiveFit(Model):
     """The IPC-free part of divisive discovery: a binary tree per class by bisecting k-means (ManifoldGD Alg. 1, line 1)."""
 
