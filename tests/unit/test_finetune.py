@@ -14,10 +14,10 @@ from diffusers import DDIMScheduler, DiTTransformer2DModel, UNet2DConditionModel
 from torch.distributions import Normal, kl_divergence
 
 from limbeck.config import DitTraining, Finetune
+from limbeck.diffusion.schedule import Schedule
 from limbeck.finetune.criteria import Batch, Diffusion, InversionMatching, Minimax, flat_cosine
 from limbeck.finetune.difffit import add_scales, apply, choose, fold_scales, named, trained
 from limbeck.finetune.labels import relabel
-from limbeck.diffusion.schedule import Schedule
 from limbeck.finetune.noise import invert, variance_bound
 from limbeck.finetune.training import Checkpoint, Data, batch_of, steps_of, tune
 from limbeck.priors.training import build_dit

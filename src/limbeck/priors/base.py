@@ -45,8 +45,8 @@ class Prior(Protocol):
         ...
 
     def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The model's output (predicted noise, or velocity) at one timestep or (N,), and, where it learns the variance, that branch's
-        raw output.
+        """The model's output (predicted noise, or velocity) at one timestep or (N,), and, where it learns the variance,
+        its raw output.
         """
         ...
 
