@@ -28,6 +28,31 @@ rule pick:
         " --distilled {output.distilled} --prov {output.prov}"
 
 
+rule imported:
+    input:
+        images=shard_images,
+    output:
+        distilled=f"{CELL}/distilled-{{shard}}.zarr.zip",
+        prov=f"{CELL}/distilled-{{shard}}.prov.json",
+    log:
+        f"{R}/logs/imported/{JOB}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/imported/{JOB}.{{shard}}.tsv"
+    wildcard_constraints:
+        method=PLAN.made_by("imported"),
+        ipc=r"\d+",
+    # bad images must be found before anything long has started
+    priority: 100
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("imported"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} imported --spec {params.spec:q} --images {input.images}"
+        " --distilled {output.distilled} --prov {output.prov}"
+
+
 rule invert:
     input:
         latents=shard_latents,

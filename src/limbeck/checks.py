@@ -97,6 +97,8 @@ def _dataset(plan: "Plan", dataset: str) -> None:
             if (keep.get("real_images") or 0) > counts.min():
                 short = f"the {counts.min()} of class {plan.source(dataset).classes[int(counts.argmin())]!r} of {dataset}"
                 raise LimbeckError(f"methods.{name}.real_images: {keep['real_images']} is more than {short}")
+            for seed in plan.seeds(ipc) if method.imported else ():
+                plan.imported(name, ipc, dataset, seed)
             if method.needs_prior:
                 _prior(plan, method.prior, dataset)
             if plan.reencodes:

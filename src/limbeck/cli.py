@@ -331,6 +331,15 @@ def pick(
 
 
 @app.command()
+def imported(*, spec: SpecOption, prov: ProvOption, images: Path = typer.Option(), distilled: Path = typer.Option()) -> None:
+    """The distilled set that another method left as an image folder."""
+    from limbeck.stages.imported import run
+
+    with _stage(spec, prov, {"images": images}) as s:
+        run(s, images, distilled)
+
+
+@app.command()
 def sample(
     *,
     spec: SpecOption,

@@ -30,6 +30,7 @@ from limbeck.options import (
     Embedding,
     GaussianStart,
     GroupSampling,
+    Imported,
     Inversion,
     KMeansDiscovery,
     Localization,
@@ -104,7 +105,7 @@ BY_FAMILY: dict[str, dict[str, tuple[Any, Any]]] = {
 # What a reducer does not read must not name its embedding.
 UNREAD = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
 
-# generate: False keeps the discovered real images themselves.
+# generate: False keeps the discovered real images themselves. imported: the images are another method's, ready-made.
 # options: where the composition's defaults differ from its components', by_family: for priors of some families.
 METHODS: dict[str, dict[str, Any]] = {
     "random": {"discovery": "random", "generate": False},
@@ -129,6 +130,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "options": {"algorithm": "minibatch"},
         "by_family": {family: {"cfg_scale": 8.0} for family in ("sd", "sdxl", "sd3")},
     },
+    "imported": {"discovery": None, "generate": False, "imported": True},
 }
 WHOLE = 64  # pixels; images up to this side are not cut into patches (METHODS.md sections 5 and 6)
 MOSAIC_IPC = 10  # mosaics of four patches up to this IPC, single patches above
@@ -137,6 +139,15 @@ PATCHES = "patches"
 FULL = "full"
 T = TypeVar("T")
 COMPOSITION = ("discovery", "start", "guidance", "keep", "generate")
+# why ready-made images leave each of them, and a prior, no sense
+NOT_IMPORTED = {
+    "discovery": "nothing is discovered",
+    "start": "nothing starts anywhere",
+    "guidance": "there is nothing to guide",
+    "keep": "there are no groups to choose among",
+    "generate": "nothing is generated",
+    "prior": "no prior makes them",
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,7 @@ class Method:
     prior: str
     start: dict[str, Any] | None = None
     keep: dict[str, Any] | None = None
+    imported: dict[str, Any] | None = None
 
     @property
     def needs_prior(self) -> bool:
@@ -334,6 +346,8 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     base = spec.pop("base", None)
     if base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
+    if "imported" in METHODS[base]:
+        _check_imported(where, spec)
     own_prior = resolve_option(spec.pop("prior", None), f"{where}.prior", ipc, prior, dataset)
     prior = _own_prior(config, own_prior or prior, prior, f"{where}.prior")
     for key in ("keep", "generate"):
@@ -352,7 +366,8 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
     for key in spec:
         if key not in fields:
             raise LimbeckError(f"{where}.{key}: unknown option; allowed: {sorted({*fields, *COMPOSITION, 'base', 'prior'})}")
-    built: dict[str, list[dict[str, Any]]] = {"discovery": [], "start": [], "guidance": [], "keep": [], "sampler": []}
+    roles = ("discovery", "start", "guidance", "keep", "sampler", "imported")
+    built: dict[str, list[dict[str, Any]]] = {role: [] for role in roles}
     for role, kind, model in parts:
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
@@ -369,6 +384,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         prior=prior,
         start=next(iter(built["start"]), None),
         keep=next(iter(built["keep"]), None),
+        imported=next(iter(built["imported"]), None),
     )
 
 
@@ -388,6 +404,8 @@ def _parts(where: str, composition: Mapping[str, Any]) -> list[tuple[str, str, t
         parts.append(("keep", composition["keep"], keep))
     if composition["generate"]:
         parts.append(("sampler", "sampler", Sampler))
+    if "imported" in composition:
+        parts.append(("imported", "imported", Imported))
     return parts
 
 
@@ -400,8 +418,18 @@ def _own_prior(config: Config, own: Any, run: str, where: str) -> str:
     return str(own)
 
 
+def _check_imported(where: str, spec: Mapping[str, Any]) -> None:
+    """What has no meaning for images that are ready-made."""
+    if "path" not in spec:
+        raise LimbeckError(f"{where}.path: base imported needs the folder of its images, <path>/<class>/<image>")
+    for key, value in spec.items():
+        if key != "path" and (value or key not in NOT_IMPORTED):
+            why = NOT_IMPORTED.get(key, "nothing reads it")
+            raise LimbeckError(f"{where}.{key}: the images of base imported are ready-made, so {why}; leave it out")
+
+
 def _check_composition(where: str, composition: dict[str, Any]) -> None:
-    if not composition["generate"] and composition["discovery"] is None:
+    if not composition["generate"] and composition["discovery"] is None and "imported" not in composition:
         raise LimbeckError(f"{where}: neither generates nor discovers; set 'discovery' or 'generate: true'")
     if not composition["generate"] and composition["guidance"]:
         raise LimbeckError(f"{where}.guidance: keeps real images, so there is nothing to guide; set 'generate: true'")

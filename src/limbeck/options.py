@@ -313,6 +313,16 @@ class SubgroupSelection(Model):
     )
 
 
+class Imported(Model):
+    """A distilled set that some other method left as an image folder."""
+
+    path: str = Field(
+        min_length=1,
+        description="<path>/<class>/<image>, exactly IPC images per class; one set for every generation seed, unless it contains "
+        "'{seed}', for which the seed is put",
+    )
+
+
 class Sampler(Model):
     """How latents are drawn from the prior."""
 

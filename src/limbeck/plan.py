@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from limbeck import checks, specs
 from limbeck.config import TEACHER, Config, Dataset
+from limbeck.data.folders import class_files
 from limbeck.data.sources import Source, local_folder, open_source
 from limbeck.derived import inherit, lineage, most_images
 from limbeck.errors import LimbeckError
@@ -124,6 +125,14 @@ class Plan:
     def method(self, name: str, ipc: int, dataset: str) -> Method:
         """A method with its options resolved."""
         return resolve(self.config, name, ipc, self.run.prior, dataset)
+
+    @functools.cache  # noqa: B019
+    def imported(self, name: str, ipc: int, dataset: str, seed: int) -> tuple[str, list[list[Path]]]:
+        """The folder of a method's ready-made images at a generation seed, and every class's files in it, checked."""
+        options = self.method(name, ipc, dataset).imported
+        assert options is not None
+        path = options["path"].replace("{seed}", str(seed))  # no str.format: a path may have braces of its own
+        return path, class_files(path, self.source(dataset).classes, ipc, f"methods.{name}.path")
 
     def dataset(self, name: str) -> Dataset:
         """A dataset's config."""
@@ -394,13 +403,15 @@ class Plan:
         return "|".join(map(re.escape, names)) or "(?!)"
 
     def made_by(self, stage: str) -> str:
-        """A wildcard constraint: the methods whose distilled sets a stage makes: pick, sample or keep."""
+        """A wildcard constraint: the methods whose distilled sets a stage makes: pick, sample, keep or imported."""
         names = [n for n in (*self.config.methods, *METHODS) if self._maker(n) == stage]
         return "|".join(map(re.escape, sorted(set(names)))) or "(?!)"
 
     def _maker(self, name: str) -> str:
         spec = self.config.methods.get(name, {"base": name})
         found = {**METHODS.get(spec.get("base", ""), {}), **spec}
+        if "imported" in found:
+            return "imported"
         if not found.get("generate", False):
             return "pick"
         return "sample" if found.get("keep", "all") == "all" else "keep"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck import components, protocols
 from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
+from limbeck.data.folders import stamp
 from limbeck.data.sources import shard_classes
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, patching_options, scoring_options
@@ -169,6 +170,20 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:
     return {"size": dataset.views[dataset.view].size, "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
+def _imported(plan: "Plan", w: Wildcards) -> Spec:
+    ipc, dataset = int(w["ipc"]), plan.dataset(w["dataset"])
+    path, files = plan.imported(w["method"], ipc, w["dataset"], int(w["seed"]))
+    shard = shard_classes(len(files), len(plan.shards(w["dataset"])))[int(w["shard"])]
+    return {
+        "method": w["method"],
+        "path": path,
+        "view": dataset.views[dataset.view].model_dump(mode="json"),
+        "channels": dataset.channels,
+        "ipc": ipc,
+        "stamp": stamp(file for label in shard for file in files[label]),
+    }, []
+
+
 def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
     """What a stored prior is loaded with."""
     options: dict[str, Any] = {"size": _size(plan, dataset, prior.view)}
@@ -253,7 +268,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
     rows = {}
     for name in plan.rows(ipc):
         method = None if name == FULL else plan.method(name, ipc, w["dataset"])
-        parts = ("discovery", "start", "guidance", "sampler", "keep")
+        parts = ("discovery", "start", "guidance", "sampler", "keep", "imported")
         options = {} if method is None else {part: getattr(method, part) for part in parts}
         rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
     return {
@@ -290,6 +305,7 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "draw": _draw,
     "select": _select,
     "pick": _pick,
+    "imported": _imported,
     "sample": _sample,
     "choose": _choose,
     "keep": _keep,

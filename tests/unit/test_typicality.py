@@ -104,7 +104,9 @@ def maps_of(prior: DitPrior, images: np.ndarray, labels: list[int], seed: int, d
         z = prior.encode(images[start : start + 64])
         rngs = [np.random.default_rng([seed, start + i]) for i in range(len(z))]
         times = np.stack([timesteps(rng, draws, (0.1, 0.7), 1000, "uniform") for rng in rngs])
-        eps = [torch.stack([torch.from_numpy(r.standard_normal(z.shape[1:], dtype=np.float32)) for r in rngs]) for _ in range(draws)]
+        eps = [
+            torch.stack([torch.from_numpy(r.standard_normal(z.shape[1:], dtype=np.float32)) for r in rngs]) for _ in range(draws)
+        ]
         own = torch.tensor(labels[start : start + 64])
         levels = Schedule.of(prior.scheduler("ddim", 1))
         found.append(typicality(prior.denoise, levels, z, own, prior.null, torch.from_numpy(times), eps.__getitem__).numpy())

@@ -34,6 +34,28 @@ def local_folder(weights: str) -> Path | None:
     return package_path(weights) if local else None
 
 
+def image_files(folder: Path) -> list[Path]:
+    """A folder's images by name; other files are left out."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def decode(path: Path) -> np.ndarray:
+    """An image file as (H, W) or (H, W, 3) uint8.
+
+    Raises
+    ------
+    ValueError: it cannot be decoded; the message names it.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            grey = file.mode in ("L", "1")
+            return np.asarray(file.convert("L" if grey else "RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot decode {path} ({error}); repair or remove the file") from None
+
+
 class Source(ABC):
     """A labelled image set. ``labels(split)`` fixes the order of its images."""
 
@@ -210,7 +232,7 @@ class FolderSource(Source):
                 folder = self.path / split / name
                 if not folder.is_dir():
                     raise self.fail(f"class {name!r} has no folder {folder}")
-                found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+                found = image_files(folder)
                 labels += [label] * len(found)
                 paths += found
             self._found[split] = (np.array(labels, np.int64), paths)
@@ -220,15 +242,10 @@ class FolderSource(Source):
         return self._scan(split)[0]
 
     def image(self, split: str, index: int) -> np.ndarray:
-        from PIL import Image
-
-        path = self._scan(split)[1][index]
         try:
-            with Image.open(path) as file:
-                grey = file.mode in ("L", "1")
-                return np.asarray(file.convert("L" if grey else "RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise self.fail(f"cannot decode {path} ({error}); repair or remove the file") from None
+            return decode(self._scan(split)[1][index])
+        except ValueError as error:
+            raise self.fail(str(error)) from None
 
     def size(self, split: str, index: int) -> tuple[int, int]:
         from PIL import Image

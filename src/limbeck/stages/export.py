@@ -1,6 +1,5 @@
 """export: a distilled set as a PNG ImageFolder in canonical class order, for people."""
 
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,14 +9,9 @@ import numpy as np
 from PIL import Image
 
 from limbeck.artifacts import DISTILLED
+from limbeck.data.folders import folder_name
 from limbeck.stages.common import Spec, class_rows, classes_of, params, progress, read_all
 from limbeck.store import digest, write_json
-
-
-def folder_name(index: int, name: str, classes: int) -> str:
-    """A folder whose sorted order is the canonical order and whose name is harmless on any file system."""
-    width = len(str(classes - 1))
-    return f"{index:0{width}d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
 
 
 def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
