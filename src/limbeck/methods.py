@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import ValidationError
 
 from limbeck import components
-from limbeck.config import DIFT, NO_FEATURES, OF_PRIOR, TEACHER, VAE, Config, Dataset, Model, Prior
+from limbeck.config import DIFT, NO_FEATURES, OF_PRIOR, TEACHER, VAE, Config, Model, Prior
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.options import (
@@ -372,7 +372,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         chosen = {key: value for key, value in (composition["options"] | spec).items() if key in model.model_fields}
         built[role].append({"kind": kind, **_validated(model, chosen, where)})
     _fill(built, ipc, config.priors[prior])
-    _fill_patches(where, built, ipc, config.priors[prior], config.datasets[dataset])
+    _fill_patches(where, built, ipc, config, prior, dataset)
     _check_solver(where, built, config.priors[prior], prior)
     _check_extractors(where, built, config)
     _check_guidance(where, built)
@@ -543,13 +543,17 @@ def _fill(built: dict[str, list[dict[str, Any]]], ipc: int, prior: Prior) -> Non
             options.pop("reducer")
 
 
-def _fill_patches(where: str, built: Mapping[str, list[dict[str, Any]]], ipc: int, prior: Prior, dataset: Dataset) -> None:
+def _fill_patches(
+    where: str, built: Mapping[str, list[dict[str, Any]]], ipc: int, config: Config, prior: str, dataset: str
+) -> None:
     """What patches and mosaics take from the size of the images, and nothing that is not read."""
     for options in (each for each in built["discovery"] if DISCOVERY[each["kind"]].judge):
-        view = (options.pop("view", None) or prior.view) if DISCOVERY[options["kind"]].judge == "prior" else dataset.view
-        if view not in dataset.views:
-            raise LimbeckError(f"{where}.view: no view {view!r} in the dataset; known: {sorted(dataset.views)}")
-        size = dataset.views[view].size
+        views = config.datasets[dataset].views
+        own = options.pop("view", None) or config.priors[prior].view
+        view = own if DISCOVERY[options["kind"]].judge == "prior" else config.datasets[dataset].view
+        if view not in views:
+            raise LimbeckError(f"{where}.view: no view {view!r} in dataset {dataset}; known: {sorted(views)}")
+        size = views[view].size
         if "crops" in options:
             options["crop_area"] = options["crop_area"] or [1.0, 1.0] if size <= WHOLE else options["crop_area"] or [0.25, 0.25]
             if options["crop_area"] == [1.0, 1.0]:  # the same crop every time

@@ -164,7 +164,7 @@ def test_diffusion_features_are_the_blocks_output(tiny_prior):
     prior.class_ids(["Dress"])
     x, t, labels = torch.randn(3, *prior.latent_shape), torch.tensor([161, 5, 700]), torch.tensor([1, 2, prior.null])
     seen = []
-    handle = prior.transformer.transformer_blocks[0].register_forward_hook(lambda m, i, o: seen.append(o))
+    handle = prior.transformer.transformer_blocks[0].register_forward_hook(lambda *found: seen.append(found[2]))
     with torch.inference_mode():
         whole = prior.denoise(x, t, labels)[0]
     handle.remove()
