@@ -336,6 +336,6 @@ def test_the_teachers_surest_crop_is_taken(small):
         losses = []
         for top, left, side in drawn:
             cut = resized(small.pixels[row, top : top + side, left : left + side], 32)
-            losses.append(float(F.cross_entropy(extractor.logits(np.stack([cut])), torch.tensor([label]))))
+            losses.append(float(F.cross_entropy(extractor.logits(np.stack([cut])), torch.tensor([int(label)]))))
         assert box.tolist() == drawn[int(np.argmin(losses))].tolist()
         assert math.isclose(-value, min(losses), rel_tol=1e-4)
