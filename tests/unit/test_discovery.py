@@ -8,7 +8,7 @@ from limbeck.discovery import agglomerative, divisive, kmeans, random, tree
 from limbeck.discovery.base import Pool
 from limbeck.discovery.tree import leaves, start_level
 
-OPTIONS = {"kind": "kmeans", "n_init": 3, "max_iter": 100}
+OPTIONS = {"kind": "kmeans", "n_init": 3, "max_iter": 100, "algorithm": "lloyd"}
 
 
 @given(st.integers(1, 30), st.integers(0, 5), st.integers(0, 3))
@@ -232,3 +232,15 @@ def test_the_default_start_follows_the_number_of_classes():
     assert [start_level(None, c, 8) for c in (2, 10, 99, 100, 1000)] == [6, 6, 6, 1, 1]
     assert start_level(None, 10, 3) == 3
     assert start_level(2, 10, 8) == 2
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "minibatch"])
+def test_every_cluster_of_either_k_means_has_members(algorithm):
+    rng = np.random.default_rng()
+    points = np.concatenate([rng.normal(0, 1e-3, (200, 2)), rng.normal(50, 1, (8, 2))]).astype(np.float32)
+    for seed in range(5):
+        options = {"kind": "kmeans", "n_init": 1, "max_iter": 3, "algorithm": algorithm}
+        found = kmeans.discover(Pool(len(points), points), 12, options, seed, 0)
+        assert found.counts.min() >= 1
+        assert found.counts.sum() == len(points)
+        assert len(np.unique(found.indices)) == 12

@@ -1,0 +1,174 @@
+"""Patch selection, RDED and D4M through Snakemake: what reruns, what is shared, what comes out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from limbeck.artifacts import DISTILLED, PROTOTYPES
+from limbeck.errors import LimbeckError
+from limbeck.priors.dit import DitPrior
+from limbeck.seeds import normal
+from limbeck.store import SUFFIX, Artifact
+from tests.conftest import Workflow, make_workflow
+
+PATCHES = {"base": "patches", "n_draws": 1, "dift_ensemble": 1, "real_images_per_class": 40, "clusters": 4, "top_clusters": 2}
+D4M = {"base": "d4m", "steps": 4, "strength": 0.5, "n_init": 1}
+AFTER = {"embed", "export", "measure", "train", "report"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflow:
+    made = make_workflow(
+        tmp_path_factory.mktemp("patches"),
+        tiny_prior,
+        run={"methods": ["patches", "rded", "d4m", "decoded"], "ipc": [2], "references": []},
+        methods={
+            "patches": PATCHES,
+            "rded": {"base": "rded", "crop_area": [0.25, 0.5], "crops": 2, "crop_images": 30, "mosaic": "2x2"},
+            "d4m": D4M,
+            "decoded": {"base": "kmeans_decoded", "n_init": 1, "algorithm": "minibatch"},
+        },
+    )
+    made.build()
+    return made
+
+
+def distilled(flow: Workflow, name: str, *arrays: str) -> list[np.ndarray]:
+    folder = flow.results / "fashion-mini" / flow.plan().prior_of(name, 2, "fashion-mini") / name / "ipc2/seed0"
+    with Artifact(folder / f"distilled-0{SUFFIX}", DISTILLED) as found:
+        return [found[array] for array in arrays]
+
+
+def prototypes(flow: Workflow, name: str, *arrays: str) -> list[np.ndarray]:
+    plan = flow.plan()
+    with Artifact(plan.prototypes("fashion-mini", plan.method(name, 2, "fashion-mini"), 2, 0, 0), PROTOTYPES) as found:
+        return [found[array] for array in arrays]
+
+
+def real(flow: Workflow) -> np.ndarray:
+    with Artifact(flow.results / f"fashion-mini/v32/images/train-0{SUFFIX}") as found:
+        return found["images"]
+
+
+@pytest.mark.long
+def test_small_images_are_taken_whole_and_crops_are_tiled(built):
+    pixels = real(built)
+    (images,), (rows, boxes) = distilled(built, "patches", "images"), prototypes(built, "patches", "parts", "boxes")
+    assert rows.shape == (20, 1)
+    assert (boxes == (0, 0, 32)).all()
+    assert np.array_equal(images, pixels[rows[:, 0]])
+    assert len(np.unique(rows)) == 20
+    (images,), (rows, boxes) = distilled(built, "rded", "images"), prototypes(built, "rded", "parts", "boxes")
+    assert rows.shape == (20, 4)
+    assert boxes[..., 2].min() >= 16
+    assert boxes[..., 2].max() <= 23
+    top, left, side = boxes[3, 0]
+    if side == 16:
+        assert np.array_equal(images[3, :16, :16], pixels[rows[3, 0], top : top + 16, left : left + 16])
+    assert built.planned() == []
+
+
+@pytest.mark.long
+def test_prototypes_are_decoded_or_noised_and_denoised(built):
+    prior = DitPrior(built.results / "priors/tiny", 32)
+    ids = prior.class_ids(built.plan().source("fashion-mini").classes)
+    (centroids,) = prototypes(built, "decoded", "centroids")
+    latents, images = distilled(built, "decoded", "latents", "images")
+    np.testing.assert_allclose(latents, centroids, atol=1e-6)
+    assert np.array_equal(images[:2], prior.decode(torch.from_numpy(latents[:2]), 1))
+    # D4M: the last two of four DDIM steps, from the noised centroids
+    (centroids,) = prototypes(built, "d4m", "centroids")
+    (latents,) = distilled(built, "d4m", "latents")
+    scheduler = prior.scheduler("ddim", 4)
+    abars = [float(scheduler.alphas_cumprod[int(t)]) for t in scheduler.timesteps] + [float(scheduler.final_alpha_cumprod)]
+    for label in (0, 7):
+        own = torch.from_numpy(centroids[2 * label : 2 * label + 2])
+        eps = torch.stack([normal(prior.latent_shape, 0, "sample", label, item) for item in range(2)])
+        x = abars[2] ** 0.5 * own + (1 - abars[2]) ** 0.5 * eps
+        for index in (2, 3):
+            cond, null = (prior.denoise(x, int(scheduler.timesteps[index]), torch.full((2,), c))[0] for c in (ids[label], prior.null))
+            noise = null + 1.5 * (cond - null)
+            clean = (x - (1 - abars[index]) ** 0.5 * noise) / abars[index] ** 0.5
+            x = abars[index + 1] ** 0.5 * clean + (1 - abars[index + 1]) ** 0.5 * noise
+        np.testing.assert_allclose(latents[2 * label : 2 * label + 2], x.detach().numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "options", "rules"),
+    [
+        ("patches", {"top_clusters": 1}, {"select", "pick"}),
+        ("patches", {"mosaic": "2x2"}, {"select", "pick"}),
+        ("patches", {"clusters": 3}, {"fit", "select", "pick"}),
+        ("patches", {"dift_t": 50}, {"patch_features", "fit", "select", "pick"}),
+        ("patches", {"features": "vae"}, {"patch_features", "fit", "select", "pick"}),
+        ("patches", {"features": "teacher"}, {"patch_features", "fit", "select", "pick"}),
+        ("patches", {"features": "none"}, {"select", "pick"}),
+        ("patches", {"patch_size": 16}, {"localize", "patch_features", "fit", "select", "pick"}),
+        ("patches", {"t_range": [0.2, 0.4]}, {"score", "localize", "patch_features", "fit", "select", "pick"}),
+        ("rded", {"mosaic": "single"}, {"select", "pick"}),
+        ("rded", {"crops": 3}, {"crop", "select", "pick"}),
+        ("d4m", {"strength": 0.75}, {"sample"}),
+    ],
+)
+def test_an_option_reaches_back_to_its_stage_and_no_further(flow, name, options, rules):
+    flow.overlay["methods"][name] |= options
+    planned = flow.planned()
+    assert {rule for rule, _ in planned} == rules | AFTER
+    assert {method for _, method in planned} <= {"", name}
+
+
+@pytest.mark.long
+def test_another_ipc_scores_locates_features_and_clusters_nothing_again(flow):
+    flow.overlay["run"] |= {"ipc": [3], "methods": ["patches"]}
+    assert {rule for rule, _ in flow.planned()} == {"select", "pick"} | AFTER
+    flow.build(str(flow.results / f"fashion-mini/tiny/patches/ipc3/seed0/distilled-0{SUFFIX}"))
+    # other features than the prior's, and none
+    for features in ("teacher", "vae", "none"):
+        flow.overlay["methods"]["patches"] = {**PATCHES, "features": features}
+        flow.build(str(flow.results / f"fashion-mini/tiny/patches/ipc3/seed0/distilled-0{SUFFIX}"))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({**PATCHES, "patch_size": 40}, r"methods\.m\.patch_size: 40 is more than the 32 pixels of view 'v32'"),
+        ({**PATCHES, "view": "v99"}, r"methods\.m\.view: no view 'v99' in dataset fashion-mini; known: \['v32'\]"),
+        ({**PATCHES, "t_range": [0.7, 0.1]}, r"methods\.m: .*t_range \[0.7, 0.1\] is no range"),
+        ({**PATCHES, "features": "resnet"}, r"methods\.m\.features: unknown extractor 'resnet'; known: \['vae', 'dift', 'none', 'teacher'\]"),
+        ({**PATCHES, "generate": True}, r"methods\.m\.generate: 'patches' chooses patches of images"),
+        ({**PATCHES, "real_images_per_class": 1}, r"methods\.m\.real_images_per_class: 1 "),
+        ({"base": "rded", "crop_images": 7, "mosaic": "2x2"}, r"methods\.m\.crop_images: 7 "),
+        ({"base": "rded", "crop_area": [0, 2]}, r"methods\.m: .*crop_area \[0.0, 2.0\] is no range"),
+        ({"base": "dit", "start": "prototype"}, r"methods\.m\.start: has no prototypes to start from; set 'discovery'"),
+        ({"base": "d4m", "strength": 1.5}, r"methods\.m\.strength"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_job(workflow, method, message):
+    flow = workflow(run={"methods": ["m"]}, methods={"m": method})
+    with pytest.raises(LimbeckError, match=message) as caught:
+        flow.plan()
+    assert "\n" not in str(caught.value)
+
+
+def test_windows_are_for_patches_alone(workflow):
+    views = {"fashion-mini": {"source": "npz", "path": "package:fashion_mini.npz", "channels": 1}}
+    windows = {"w": {"size": 32, "resize": "windows", "stride": 8}, "v32": {"size": 32, "resize": "pad"}}
+    with pytest.raises(LimbeckError, match=r"datasets\.fashion-mini\.views\.w: students cannot be trained on windows"):
+        workflow(datasets={"fashion-mini": {**views["fashion-mini"], "views": windows}}).plan()
+    swapped = dict(reversed(windows.items()))
+    flow = workflow(
+        datasets={"fashion-mini": {**views["fashion-mini"], "views": swapped}},
+        priors={"tiny": {"weights": "package:fashion-dit", "view": "w"}},
+    )
+    with pytest.raises(LimbeckError, match=r"priors\.tiny\.view: 'w' is cut into windows"):
+        flow.plan()
+    plan = workflow(
+        run={"methods": ["patches"]},
+        datasets={"fashion-mini": {**views["fashion-mini"], "views": swapped}},
+        methods={"patches": {**PATCHES, "view": "w", "patch_size": 28}},
+    ).plan()
+    method = plan.method("patches", 2, "fashion-mini")
+    assert "/w/tiny/" in plan.prototypes("fashion-mini", method, 2, 0, 0)
