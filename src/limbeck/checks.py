@@ -89,7 +89,7 @@ def _dataset(plan: "Plan", dataset: str) -> None:
             check_ipc(method, ipc)
             if method.discovery is not None and counts.min() < ipc:
                 short = plan.source(dataset).classes[int(counts.argmin())]
-                most = f"{'at most ' if plan.dataset(dataset).of else ''}{counts.min()}"
+                most = f"{'at most ' if plan.dataset(dataset).source == 'pseudo' else ''}{counts.min()}"
                 raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
             plan.extractor_files(method.features)
             keep = method.keep or {}
@@ -99,6 +99,8 @@ def _dataset(plan: "Plan", dataset: str) -> None:
                 raise LimbeckError(f"methods.{name}.real_images: {keep['real_images']} is more than {short}")
             if method.needs_prior:
                 _prior(plan, method.prior, dataset)
+            if method.inversion is not None and (parent := plan.parent(dataset)):
+                _prior(plan, method.prior, parent)  # whose classes are inverted, all of them
             if plan.reencodes:
                 check_reencoded(method, plan.run.prior)
 

@@ -6,6 +6,7 @@ fingerprint of the sources that stage can reach with that method. Snakemake reru
 
 import contextlib
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from limbeck import checks, specs
 from limbeck.config import TEACHER, Config, Dataset
-from limbeck.data.sources import Source, local_folder, open_source
+from limbeck.data.sources import Source, Subset, local_folder, open_source, shard_classes
 from limbeck.derived import inherit, lineage, most_images
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
@@ -94,14 +95,16 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:
-        """The opened source of a dataset, or of the one it is made of."""
+        """The opened source of a dataset, or of the one it is made of; of a subset, what it has of that one's."""
         spec = self.dataset(dataset)
-        return self.source(spec.of) if spec.of else open_source(dataset, spec)
+        if spec.of is None:
+            return open_source(dataset, spec)
+        return Subset(dataset, spec, self.source(spec.of)) if spec.source == "subset" else self.source(spec.of)
 
     def counts(self, dataset: str) -> np.ndarray:
         """(C,) training images per class, or at most, where pseudo-labels decide."""
         counts, spec = self.source(dataset).counts("train"), self.dataset(dataset)
-        return most_images(counts, spec) if spec.of else counts
+        return most_images(counts, spec) if spec.source == "pseudo" else counts
 
     def per_class(self, dataset: str) -> int:
         """Training images of the largest class, as protocols set their steps by it."""
@@ -146,6 +149,23 @@ class Plan:
     def shards(self, dataset: str) -> range:
         """Shard numbers of a dataset."""
         return range(min(self.dataset(dataset).shards, len(self.source(dataset).classes)))
+
+    def class_range(self, dataset: str, shard: int) -> range:
+        """The classes of a shard."""
+        return shard_classes(len(self.source(dataset).classes), len(self.shards(dataset)))[shard]
+
+    def parent(self, dataset: str) -> str | None:
+        """The dataset that a subset takes its artifacts from; None for any other."""
+        spec = self.dataset(dataset)
+        return spec.of if spec.source == "subset" else None
+
+    def parent_shards(self, dataset: str, shard: int) -> list[int]:
+        """The parent's shards that hold a class of a subset's shard."""
+        parent = self.parent(dataset)
+        assert parent is not None
+        names, known = self.source(dataset).classes, self.source(parent).classes
+        wanted = {known.index(names[c]) for c in self.class_range(dataset, shard)}
+        return [number for number in self.shards(parent) if not wanted.isdisjoint(self.class_range(parent, number))]
 
     def prior_of(self, method: str, ipc: int, dataset: str) -> str:
         """The folder name a method lives under: its prior, or ``none``."""
@@ -203,9 +223,10 @@ class Plan:
         return self._named("start", w["start"], int(w["ipc"]), w["dataset"], w["prior"])
 
     def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
-        """The options behind an inversion folder's name."""
-        for ipc in self._ipcs():
-            for method in self._methods(ipc, dataset):
+        """The options behind an inversion folder's name: of the dataset's methods, or of those of a subset that takes from it."""
+        subsets = [name for name in self.config.datasets if self.parent(name) == dataset]
+        for each, ipc in itertools.product((dataset, *subsets), self._ipcs()):
+            for method in self._methods(ipc, each):
                 if method.inversion is not None and method.inversion_name == inversion:
                     if self.reencodes:
                         check_reencoded(method, self.run.prior)
@@ -230,7 +251,7 @@ class Plan:
         """All shards of a split."""
         spec = self.dataset(dataset)
         view = view or spec.view
-        if spec.of and split == "test":
+        if spec.of and spec.source == "pseudo" and split == "test":
             dataset = spec.of
         return [f"{self.root}/{dataset}/{view}/images/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
@@ -352,9 +373,9 @@ class Plan:
         cell = self.cell(dataset, method, ipc, seed)
         return [f"{cell}/features/{EXTRACTOR}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
-    def made_of_another(self, pseudo: bool) -> str:
-        """A wildcard constraint: the datasets whose labels are partly pseudo-labels, or the others."""
-        names = [name for name, spec in self.config.datasets.items() if (spec.of is not None) == pseudo]
+    def made_of(self, *sources: str) -> str:
+        """A wildcard constraint: the datasets of some sources: pseudo, subset, or files, which are all others."""
+        names = [name for name, spec in self.config.datasets.items() if (spec.source if spec.of else "files") in sources]
         return "|".join(map(re.escape, names)) or "(?!)"
 
     def made_by(self, stage: str) -> str:
