@@ -14,6 +14,14 @@ def parent_images(w):
     return PLAN.images(PLAN.dataset(w.dataset).of, "train", w.view)
 
 
+def parents_of(path):
+    """Of a subset's artifact at `path`: those of the dataset it is a subset of, in the shards that hold its classes."""
+    return lambda w: [
+        path.format(**{**w, "dataset": PLAN.parent(w.dataset), "shard": shard})
+        for shard in PLAN.parent_shards(w.dataset, int(w.shard))
+    ]
+
+
 def parent_features(w):
     """Their features, where any image is labelled by them."""
     spec = PLAN.dataset(w.dataset)

@@ -7,7 +7,7 @@ rule ingest:
     benchmark:
         f"{R}/benchmarks/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
     wildcard_constraints:
-        dataset=PLAN.made_of_another(False),
+        dataset=PLAN.made_of("files"),
     # bad images must be found before anything long has started
     priority: 100
     conda:
@@ -31,7 +31,7 @@ rule label:
     benchmark:
         f"{R}/benchmarks/label/{{dataset}}.{{view}}.{{shard}}.tsv"
     wildcard_constraints:
-        dataset=PLAN.made_of_another(True),
+        dataset=PLAN.made_of("pseudo"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -40,6 +40,30 @@ rule label:
     shell:
         "exec python -m limbeck --threads {threads} --log {log} label --spec {params.spec:q} --parents '{input.parents}'"
         " --features '{input.features}' --images {output.images} --prov {output.prov}"
+
+
+rule take_images:
+    input:
+        parents=parents_of(
+            f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.zarr.zip"
+        ),
+    output:
+        taken=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.prov.json",
+    log:
+        f"{R}/logs/take_images/{{dataset}}.{{view}}.{{split}}-{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/take_images/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of("subset"),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("take"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} take --spec {params.spec:q} --parents '{input.parents}'"
+        " --taken {output.taken} --prov {output.prov}"
 
 
 rule encode:
@@ -55,6 +79,8 @@ rule encode:
         f"{R}/logs/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of("files", "pseudo"),
     conda:
         ENVIRONMENT
     threads: 1
@@ -63,3 +89,17 @@ rule encode:
     shell:
         "exec python -m limbeck --threads {threads} --log {log} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
         " --latents {output.latents} --prov {output.prov}"
+
+
+use rule take_images as take_latents with:
+    input:
+        parents=parents_of(
+            f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.zarr.zip"
+        ),
+    output:
+        taken=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/take_latents/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/take_latents/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"

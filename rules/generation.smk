@@ -66,6 +66,8 @@ rule invert:
         f"{R}/logs/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of("files", "pseudo"),
     # long, and much waits for it
     priority: 20
     conda:
@@ -77,6 +79,20 @@ rule invert:
     shell:
         "exec python -m limbeck --threads {threads} --log {log} invert --spec {params.spec:q} --latents {input.latents}"
         " --prior {input.prior} {params.refined} --statistics {output.statistics} --prov {output.prov}"
+
+
+use rule take_images as take_statistics with:
+    input:
+        parents=parents_of(
+            f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.zarr.zip"
+        ),
+    output:
+        taken=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/take_statistics/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/take_statistics/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.tsv"
 
 
 rule draw:

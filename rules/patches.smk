@@ -11,6 +11,8 @@ rule score:
         f"{R}/logs/score/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/score/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of("files", "pseudo"),
     # long, and much waits for it
     priority: 20
     conda:
@@ -21,6 +23,22 @@ rule score:
     shell:
         "exec python -m limbeck --threads {threads} --log {log} score --spec {params.spec:q} --images {input.images} --latents {input.latents}"
         " --prior {input.prior} --scores {output.scores} --prov {output.prov}"
+
+
+use rule take_images as take_scores with:
+    input:
+        parents=parents_of(
+            f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.zarr.zip"
+        ),
+    output:
+        taken=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/take_scores/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/take_scores/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of("subset"),
 
 
 rule localize:
@@ -60,7 +78,7 @@ rule patch_features:
     benchmark:
         f"{R}/benchmarks/patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
     wildcard_constraints:
-        embedding="patches-[0-9a-f]{6}",
+        embedding="(patches|extracted)-[0-9a-f]{6}",
     conda:
         ENVIRONMENT
     threads: 1
@@ -71,6 +89,25 @@ rule patch_features:
     shell:
         "exec python -m limbeck --threads {threads} --log {log} patch_features --spec {params.spec:q} --images {input.images}"
         " --patches {input.patches} {params.prior} {params.extractor} --embedding {output.embedding} --prov {output.prov}"
+
+
+# the prior's features of a subset's patches are its parent's; an extractor may be a teacher of its own
+use rule take_images as take_patch_features with:
+    input:
+        parents=parents_of(f"{SPACE}/embeddings/{{embedding}}/{{shard}}.zarr.zip"),
+    output:
+        taken=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.zarr.zip",
+        prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
+    log:
+        f"{R}/logs/take_patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/take_patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
+    wildcard_constraints:
+        dataset=PLAN.made_of("subset"),
+        embedding="patches-[0-9a-f]{6}",
+
+
+ruleorder: take_patch_features > patch_features
 
 
 rule crop:

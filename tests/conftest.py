@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from snakemake.utils import update_config
 
+from limbeck.data.sources import package_path
 from limbeck.plan import Plan
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,18 @@ def image_folder(tmp_path: Path) -> Path:
                 pixels = np.clip(rng.normal(tint, 20, shape), 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     return root
+
+
+def write_small(path: Path) -> None:
+    """A tenth of the embedded benchmark, the first of each class, as an npz of one's own."""
+    arrays: dict[str, np.ndarray] = {}
+    with np.load(package_path("package:fashion_mini.npz")) as file:
+        arrays["classes"] = file["classes"]
+        for split, count in (("train", 60), ("test", 20)):
+            labels = file[f"{split}_labels"]
+            rows = np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)])
+            arrays |= {f"{split}_{name}": file[f"{split}_{name}"][rows] for name in ("images", "labels", "ids")}
+    np.savez(path, **arrays)
 
 
 class Workflow:

@@ -42,12 +42,12 @@ IMAGES = Schema(
         "source_ids": ArraySpec(
             ("image", "byte"), "uint8", "UTF-8 bytes", "where each image came from, padded with zero bytes", (0, 255), compress=True
         ),
-        "parents": ArraySpec(
+        "windows": ArraySpec(
             ("image",),
-            "int64",
-            "row",
-            "of a view of windows: the row of the first window of the same image",
-            (0, 2**62),
+            "int32",
+            "window",
+            "of a view of windows: which of its image's this is; those of one image are together, from 0",
+            (0, 2**31 - 1),
             compress=True,
             optional=True,
         ),

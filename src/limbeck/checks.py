@@ -9,7 +9,7 @@ from limbeck import protocols
 from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL, check_ipc, check_reencoded
+from limbeck.methods import FULL, Method, check_ipc, check_reencoded
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
 from limbeck.students.registry import STUDENTS
@@ -64,23 +64,26 @@ def _tuning(plan: "Plan", name: str) -> None:
         raise LimbeckError(
             f"{key}.dataset: {dataset} has no view {prior.view!r}, which the prior takes; its views: {sorted(views)}"
         )
-    _native(plan, name, f"{key}.dataset", dataset)
+    _native(plan, name, f"{key}.dataset", dataset, prior.view)
     at_once, images = prior.finetune.batch_size * prior.finetune.accumulate, int(plan.counts(dataset).sum())
     if at_once > images:
         raise LimbeckError(f"{key}.batch_size: times accumulate {at_once}, more than the {images} images of {dataset}; lower it")
 
 
-def _native(plan: "Plan", name: str, key: str, dataset: str) -> None:
+def _native(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None:
     """A view of the size that a DiT in a folder takes."""
     prior, folder = plan.config.priors[name], plan.local_weights(plan.vae_of(name))
     if prior.family != "dit" or folder is None:
         return
-    if plan.dataset(dataset).views[prior.view].size != (takes := native_size(folder)):
-        raise LimbeckError(f"{key}: {prior.view!r} is not of the {takes} pixels that {folder} takes")
+    if plan.dataset(dataset).views[view].size != (takes := native_size(folder)):
+        raise LimbeckError(f"{key}: {view!r} is not of the {takes} pixels that {folder} takes")
 
 
 def _dataset(plan: "Plan", dataset: str) -> None:
     counts = plan.counts(dataset)
+    spec = plan.dataset(dataset)
+    if spec.views[spec.view].resize == "windows":
+        raise LimbeckError(f"datasets.{dataset}.views.{spec.view}: students cannot be trained on windows; name another view first")
     plan.source(dataset).counts("test")
     plan.extractor_files(plan.dataset(dataset).extractor)
     for ipc in plan.run.ipc:
@@ -89,7 +92,7 @@ def _dataset(plan: "Plan", dataset: str) -> None:
             check_ipc(method, ipc)
             if method.discovery is not None and counts.min() < ipc:
                 short = plan.source(dataset).classes[int(counts.argmin())]
-                most = f"{'at most ' if plan.dataset(dataset).of else ''}{counts.min()}"
+                most = f"{'at most ' if plan.dataset(dataset).source == 'pseudo' else ''}{counts.min()}"
                 raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
             plan.extractor_files(method.features)
             keep = method.keep or {}
@@ -101,8 +104,30 @@ def _dataset(plan: "Plan", dataset: str) -> None:
                 plan.imported(name, ipc, dataset, seed)
             if method.needs_prior:
                 _prior(plan, method.prior, dataset)
+            if method.inversion is not None and (parent := plan.parent(dataset)):
+                _prior(plan, method.prior, parent)  # whose classes are inverted, all of them
             if plan.reencodes:
                 check_reencoded(method, plan.run.prior)
+            _patches(plan, method, dataset, ipc)
+
+
+def _patches(plan: "Plan", method: Method, dataset: str, ipc: int) -> None:
+    """Enough images to take patches of, in a view that the prior can score."""
+    options = method.discovery
+    if options is None or method.judge is None:
+        return
+    wanted, key = options["parts"] * ipc, "real_images_per_class" if method.judge == "prior" else "crop_images"
+    limit, least = options[key], int(plan.counts(dataset).min())
+    if limit is not None and limit < wanted:
+        raise LimbeckError(f"methods.{method.name}.{key}: {limit} images are fewer than the {wanted} patches that IPC {ipc} takes")
+    if least < wanted:
+        short = plan.source(dataset).classes[int(plan.counts(dataset).argmin())]
+        raise LimbeckError(
+            f"methods.{method.name}.mosaic: IPC {ipc} takes {wanted} patches, class {short!r} of {dataset} has {least} images; use "
+            "mosaic: single, or a lower IPC"
+        )
+    if method.judge == "prior":
+        _native(plan, method.prior, f"methods.{method.name}.view", dataset, options["view"])
 
 
 def _prior(plan: "Plan", name: str, dataset: str) -> None:
@@ -112,6 +137,8 @@ def _prior(plan: "Plan", name: str, dataset: str) -> None:
         view = getattr(prior, key)
         if view is not None and view not in views:
             raise LimbeckError(f"priors.{name}.{key}: {view!r} is not a view of dataset {dataset}; its views: {sorted(views)}")
+        if view is not None and views[view].resize == "windows":
+            raise LimbeckError(f"priors.{name}.{key}: {view!r} is cut into windows, which only 'view' of method patches takes")
     for each in filter(None, (plan.vae_of(name), prior.refiner)):
         _weights(plan, each)
     classes = plan.source(dataset).classes
@@ -119,7 +146,7 @@ def _prior(plan: "Plan", name: str, dataset: str) -> None:
         prompts(classes)
     elif (table := _class_table(plan, name)) is not None:
         match_classes(table, classes, name)
-    _native(plan, name, f"priors.{name}.view", dataset)
+    _native(plan, name, f"priors.{name}.view", dataset, prior.view)
     for tuned in lineage(plan.config, name):
         _tuning(plan, tuned)
 

@@ -99,6 +99,15 @@ def label(*, spec: SpecOption, prov: ProvOption, parents: Paths, features: Paths
 
 
 @app.command()
+def take(*, spec: SpecOption, prov: ProvOption, parents: Paths, taken: Path = typer.Option()) -> None:
+    """A shard of a subset's artifact, from those of the dataset that it is a subset of."""
+    from limbeck.stages.take import run
+
+    with _stage(spec, prov, {"parents": _paths(parents)}) as s:
+        run(s, _paths(parents), taken)
+
+
+@app.command()
 def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), images: Paths = "") -> None:
     """Store a prior in diffusers' layout: copied, or trained on ``--images``."""
     from limbeck.stages.prior import run

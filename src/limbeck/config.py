@@ -59,22 +59,28 @@ class View(Model):
         return self
 
 
-# What a dataset of source 'pseudo' has of its own, and what it takes from the dataset it is made of.
+# What a dataset of source 'pseudo' has of its own, and what those made of another take from that one.
 PSEUDO = ("of", "labelled", "extractor", "threshold", "label_seed")
-INHERITED = ("classes", "channels", "views", "shards")
+INHERITED = {"pseudo": ("classes", "channels", "views", "shards"), "subset": ("channels", "views")}
+# What a source has no use for.
+UNREAD_BY = {"pseudo": ("path", *INHERITED["pseudo"]), "subset": ("path", *INHERITED["subset"], *PSEUDO[1:])}
 
 
 class Dataset(Model):
-    """Where a labelled image set comes from: files, or (pseudo) another dataset of which few labels are taken as known."""
+    """A labelled image set: from files, or from another with few of its labels (pseudo) or some of its classes (subset)."""
 
-    source: Literal["npz", "idx", "folder", "pseudo"]
+    source: Literal["npz", "idx", "folder", "pseudo", "subset"]
     path: str = Field("", description="file (npz) or folder (idx, folder); 'package:NAME' is a file inside the package")
-    classes: tuple[str, ...] | None = Field(None, description="class names in canonical order; default: the source's own order")
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names in canonical order; default: the source's own order; subset: those it has of 'of'"
+    )
     channels: Literal[1, 3] = Field(3, description="1 for grayscale, 3 for RGB")
     views: dict[Name, View] = Field({"v32": View()}, min_length=1, description="the first is the one students are trained on")
     shards: int = Field(1, ge=1, description="files per artifact; a shard is a set of whole classes")
     of: Name | None = Field(
-        None, description="pseudo: the dataset it is made of; classes, channels, views, shards, tests are that one's"
+        None,
+        description="pseudo, subset: the dataset of files it is made of; channels and views are that one's, for pseudo classes, "
+        "shards and test images too",
     )
     labelled: float = Field(0.1, gt=0, le=1, description="pseudo: share of each class whose labels are known, at least one image")
     extractor: Name | None = Field(None, description="pseudo: in whose features the class centres are; 'teacher' saw every label")
@@ -85,17 +91,18 @@ class Dataset(Model):
 
     @model_validator(mode="after")
     def _keys_of_its_source(self) -> "Dataset":
-        given, pseudo = self.model_fields_set, self.source == "pseudo"
-        if not pseudo and not self.path:
+        inherited = INHERITED.get(self.source)
+        if inherited is None and not self.path:
             raise ValueError(f"source {self.source} needs 'path'")
-        if pseudo and self.of is None:
-            raise ValueError("source pseudo needs 'of', the dataset it is made of")
-        if pseudo and self.threshold is not None and self.extractor is None:
+        if inherited is not None and self.of is None:
+            raise ValueError(f"source {self.source} needs 'of', the dataset it is made of")
+        if self.source == "pseudo" and self.threshold is not None and self.extractor is None:
             raise ValueError("source pseudo needs 'extractor' (or threshold: null, the labelled images alone)")
-        for key in sorted(given & {*(("path", *INHERITED) if pseudo else PSEUDO)}):
-            raise ValueError(
-                f"source {self.source} has no '{key}'" + (", it takes that of 'of'" if pseudo and key != "path" else "")
-            )
+        if self.source == "subset" and not self.classes:
+            raise ValueError("source subset needs 'classes', names of those of 'of' in the order wanted")
+        for key in sorted(self.model_fields_set & {*UNREAD_BY.get(self.source, PSEUDO)}):
+            taken = ", it takes that of 'of'" if key in (inherited or ()) else ""
+            raise ValueError(f"source {self.source} has no '{key}'{taken}")
         return self
 
     @property

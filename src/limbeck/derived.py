@@ -1,4 +1,6 @@
-"""What is made of something else in the config: datasets of source ``pseudo``, and how large they can become; tuned priors."""
+"""What is made of something else in the config: datasets of source ``pseudo`` (and their sizes) or ``subset``; tuned priors."""
+
+from collections import Counter
 
 import numpy as np
 
@@ -14,7 +16,8 @@ def inherit(config: Config) -> Config:
 
     Raises
     ------
-    LimbeckError: what it is made of is unknown or itself, a dataset is made of another such one or names an unknown extractor.
+    LimbeckError: what it is made of is unknown or itself, a dataset is made of another such one, names an unknown extractor or a
+    class twice.
     """
     return config.model_copy(update={"datasets": _datasets(config), "priors": {n: _tuned(config, n, ()) for n in config.priors}})
 
@@ -46,7 +49,7 @@ def _tuned(config: Config, name: str, above: tuple[str, ...]) -> Prior:
 
 
 def _datasets(config: Config) -> dict[str, Dataset]:
-    """Every such dataset with classes, channels, views and shards filled in, and no extractor that is not read."""
+    """Every such dataset with what it takes from its parent filled in, and no extractor that is not read."""
     datasets = dict(config.datasets)
     for name, spec in config.datasets.items():
         if spec.of is None:
@@ -56,11 +59,14 @@ def _datasets(config: Config) -> dict[str, Dataset]:
         if parent is None:
             raise LimbeckError(f"{key}.of: unknown name {spec.of!r}; known: {sorted(config.datasets)}")
         if parent.of is not None:
-            raise LimbeckError(f"{key}.of: {spec.of!r} is {'the dataset itself' if spec.of == name else 'of source pseudo, too'}")
+            itself = "the dataset itself" if spec.of == name else f"of source {parent.source}, made of {parent.of!r}"
+            raise LimbeckError(f"{key}.of: {spec.of!r} is {itself}; name a dataset of files")
         if spec.extractor not in (None, *config.extractor_names):
             raise LimbeckError(f"{key}.extractor: unknown extractor {spec.extractor!r}; known: {list(config.extractor_names)}")
+        if spec.source == "subset" and (twice := [c for c, count in Counter(spec.classes).items() if count > 1]):
+            raise LimbeckError(f"{key}.classes: {twice[0]!r} is named twice")
         unread = {"extractor": None} if spec.threshold is None else {}
-        datasets[name] = spec.model_copy(update={field: getattr(parent, field) for field in INHERITED} | unread)
+        datasets[name] = spec.model_copy(update={field: getattr(parent, field) for field in INHERITED[spec.source]} | unread)
     return datasets
 
 

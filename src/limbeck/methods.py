@@ -134,7 +134,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 WHOLE = 64  # pixels; images up to this side are not cut into patches (METHODS.md sections 5 and 6)
 MOSAIC_IPC = 10  # mosaics of four patches up to this IPC, single patches above
-PATCHES = "patches"
 # The whole training set as a row of the table: no discovery, no sampling, no IPC.
 FULL = "full"
 T = TypeVar("T")
@@ -305,7 +304,9 @@ def patching_name(options: Mapping[str, Any]) -> str:
 
 def embedding_name(embedding: Mapping[str, Any]) -> str:
     """Where an embedding is cached."""
-    return _named(embedding.get("reducer", PATCHES), embedding)
+    # those of patches: of the prior, which subsets take from their parent, or of an extractor
+    kind = embedding.get("reducer") or ("patches" if embedding["features"] in OF_PRIOR else "extracted")
+    return _named(kind, embedding)
 
 
 def fit_name(fit: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ fingerprint of the sources that stage can reach with that method. Snakemake reru
 
 import contextlib
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from limbeck import checks, specs
 from limbeck.config import TEACHER, Config, Dataset
 from limbeck.data.folders import class_files
-from limbeck.data.sources import Source, local_folder, open_source
+from limbeck.data.sources import Source, Subset, local_folder, open_source, shard_classes
 from limbeck.derived import inherit, lineage, most_images
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
@@ -98,14 +99,16 @@ class Plan:
 
     @functools.cache  # noqa: B019
     def source(self, dataset: str) -> Source:
-        """The opened source of a dataset, or of the one it is made of."""
+        """The opened source of a dataset, or of the one it is made of; of a subset, what it has of that one's."""
         spec = self.dataset(dataset)
-        return self.source(spec.of) if spec.of else open_source(dataset, spec)
+        if spec.of is None:
+            return open_source(dataset, spec)
+        return Subset(dataset, spec, self.source(spec.of)) if spec.source == "subset" else self.source(spec.of)
 
     def counts(self, dataset: str) -> np.ndarray:
         """(C,) training images per class, or at most, where pseudo-labels decide."""
         counts, spec = self.source(dataset).counts("train"), self.dataset(dataset)
-        return most_images(counts, spec) if spec.of else counts
+        return most_images(counts, spec) if spec.source == "pseudo" else counts
 
     def per_class(self, dataset: str) -> int:
         """Training images of the largest class, as protocols set their steps by it."""
@@ -159,6 +162,23 @@ class Plan:
         """Shard numbers of a dataset."""
         return range(min(self.dataset(dataset).shards, len(self.source(dataset).classes)))
 
+    def class_range(self, dataset: str, shard: int) -> range:
+        """The classes of a shard."""
+        return shard_classes(len(self.source(dataset).classes), len(self.shards(dataset)))[shard]
+
+    def parent(self, dataset: str) -> str | None:
+        """The dataset that a subset takes its artifacts from; None for any other."""
+        spec = self.dataset(dataset)
+        return spec.of if spec.source == "subset" else None
+
+    def parent_shards(self, dataset: str, shard: int) -> list[int]:
+        """The parent's shards that hold a class of a subset's shard."""
+        parent = self.parent(dataset)
+        assert parent is not None
+        names, known = self.source(dataset).classes, self.source(parent).classes
+        wanted = {known.index(names[c]) for c in self.class_range(dataset, shard)}
+        return [number for number in self.shards(parent) if not wanted.isdisjoint(self.class_range(parent, number))]
+
     def prior_of(self, method: str, ipc: int, dataset: str) -> str:
         """The folder name a method lives under: its prior, or ``none``."""
         if method == FULL:
@@ -187,6 +207,12 @@ class Plan:
         named = (int(key) for mapping in mappings for key in mapping if str(key).isdigit())
         return list(dict.fromkeys((*self.run.ipc, LOW_IPC, LOW_IPC + 1, *named)))
 
+    def _sharing(self, dataset: str) -> Iterator[Method]:
+        """The methods, at any IPC, of a dataset and of the subsets that take from it."""
+        subsets = [name for name in self.config.datasets if self.parent(name) == dataset]
+        for each, ipc in itertools.product((dataset, *subsets), self._ipcs()):
+            yield from self._methods(ipc, each)
+
     def fit_of(self, fit: str, dataset: str) -> dict[str, Any]:
         """The options behind a fit's folder name; it is IPC-free, so any IPC that has it will do."""
         for ipc in self._ipcs():
@@ -199,22 +225,19 @@ class Plan:
         """The options behind an embedding's folder name."""
         if embedding == embedding_name(MAP):
             return MAP
-        for ipc in self._ipcs():
-            for method in self._methods(ipc, dataset):
-                found = embedding_options(method.discovery) if method.discovery else None
-                if found is not None and embedding_name(found) == embedding:
-                    return found
+        for method in self._sharing(dataset):
+            found = embedding_options(method.discovery) if method.discovery else None
+            if found is not None and embedding_name(found) == embedding:
+                return found
         raise LimbeckError(f"no method in the config has the embedding {embedding!r}")
 
     def judged(self, name: str, dataset: str) -> dict[str, Any]:
         """The options of a discovery that chooses by the scores, or among the patches, of a folder's name, whatever its IPC."""
-        for ipc in self._ipcs():
-            for method in self._methods(ipc, dataset):
-                if method.judge and method.discovery is not None:
-                    names = [patching_name(method.discovery)]
-                    names += [scoring_name(method.discovery)] if method.judge == "prior" else []
-                    if name in names:
-                        return method.discovery
+        for method in self._sharing(dataset):
+            if method.judge and method.discovery is not None:
+                scores = [scoring_name(method.discovery)] if method.judge == "prior" else []
+                if name in (*scores, patching_name(method.discovery)):
+                    return method.discovery
         raise LimbeckError(f"no method in the config has the scores or patches {name!r}")
 
     def tangents_method(self, w: Wildcards) -> Method:
@@ -227,12 +250,11 @@ class Plan:
 
     def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
         """The options behind an inversion folder's name."""
-        for ipc in self._ipcs():
-            for method in self._methods(ipc, dataset):
-                if method.inversion is not None and method.inversion_name == inversion:
-                    if self.reencodes:
-                        check_reencoded(method, self.run.prior)
-                    return method.inversion
+        for method in self._sharing(dataset):
+            if method.inversion is not None and method.inversion_name == inversion:
+                if self.reencodes:
+                    check_reencoded(method, self.run.prior)
+                return method.inversion
         raise LimbeckError(f"no method in the config has the inversion {inversion!r}")
 
     def sampled(self, w: Wildcards) -> Method:
@@ -253,7 +275,7 @@ class Plan:
         """All shards of a split."""
         spec = self.dataset(dataset)
         view = view or spec.view
-        if spec.of and split == "test":
+        if spec.of and spec.source == "pseudo" and split == "test":
             dataset = spec.of
         return [f"{self.root}/{dataset}/{view}/images/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
@@ -397,9 +419,9 @@ class Plan:
         cell = self.cell(dataset, method, ipc, seed)
         return [f"{cell}/features/{EXTRACTOR}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
-    def made_of_another(self, pseudo: bool) -> str:
-        """A wildcard constraint: the datasets whose labels are partly pseudo-labels, or the others."""
-        names = [name for name, spec in self.config.datasets.items() if (spec.of is not None) == pseudo]
+    def made_of(self, *sources: str) -> str:
+        """A wildcard constraint: the datasets of some sources: pseudo, subset, or files, which are all others."""
+        names = [name for name, spec in self.config.datasets.items() if (spec.source if spec.of else "files") in sources]
         return "|".join(map(re.escape, names)) or "(?!)"
 
     def made_by(self, stage: str) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from limbeck import components, protocols
 from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
 from limbeck.data.folders import stamp
-from limbeck.data.sources import shard_classes
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, patching_options, scoring_options
 from limbeck.priors.registry import FAMILIES
@@ -43,7 +42,7 @@ def _ingest(plan: "Plan", w: Wildcards) -> Spec:
     source = plan.source(w["dataset"])
     if w["view"] not in dataset.views:
         raise LimbeckError(f"datasets.{w['dataset']}.views: no view {w['view']!r}; known: {sorted(dataset.views)}")
-    shard = shard_classes(len(source.classes), len(plan.shards(w["dataset"])))[int(w["shard"])]
+    shard = plan.class_range(w["dataset"], int(w["shard"]))
     return {
         "dataset": w["dataset"],
         "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
@@ -56,9 +55,16 @@ def _ingest(plan: "Plan", w: Wildcards) -> Spec:
 
 def _label(plan: "Plan", w: Wildcards) -> Spec:
     spec = plan.dataset(w["dataset"])
-    shard = shard_classes(len(plan.source(w["dataset"]).classes), len(plan.shards(w["dataset"])))[int(w["shard"])]
+    shard = plan.class_range(w["dataset"], int(w["shard"]))
     slice_ = spec.model_dump(mode="json", include=set(PSEUDO))
     return {"dataset": w["dataset"], **slice_, "classes": [shard.start, shard.stop]}, []
+
+
+def _take(plan: "Plan", w: Wildcards) -> Spec:
+    shard = plan.class_range(w["dataset"], int(w["shard"]))
+    names = list(plan.source(w["dataset"]).classes)
+    slice_ = {"dataset": w["dataset"], "of": plan.parent(w["dataset"]), "names": names}
+    return {**slice_, "classes": [shard.start, shard.stop]}, []
 
 
 def _prior(plan: "Plan", w: Wildcards) -> Spec:
@@ -173,7 +179,7 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:
 def _imported(plan: "Plan", w: Wildcards) -> Spec:
     ipc, dataset = int(w["ipc"]), plan.dataset(w["dataset"])
     path, files = plan.imported(w["method"], ipc, w["dataset"], int(w["seed"]))
-    shard = shard_classes(len(files), len(plan.shards(w["dataset"])))[int(w["shard"])]
+    shard = range(*plan.class_range(w["dataset"], w["shard"]))
     return {
         "method": w["method"],
         "path": path,
@@ -290,6 +296,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
 SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "ingest": _ingest,
     "label": _label,
+    "take": _take,
     "prior": _prior,
     "finetune": _finetune,
     "encode": _encode,

@@ -288,7 +288,7 @@ def test_windows_of_one_image_give_one_patch(tmp_path):
         images=windows,
         labels=zeros,
         source_ids=np.ones((len(windows), 1), np.uint8),
-        parents=parents,
+        windows=np.concatenate([np.arange(len(each)) for each in corners]),
         corners=np.concatenate(corners),
     )
     scores = write("scores", SCORES, maps=maps, rows=np.arange(len(windows)), labels=zeros)

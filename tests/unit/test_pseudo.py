@@ -244,7 +244,10 @@ def test_bad_pseudo_datasets_are_one_line_that_names_the_key(keys, message):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ({"source": "pseudo", "of": "few", "threshold": None}, r"datasets\.fewer\.of: 'few' is of source pseudo, too"),
+        (
+            {"source": "pseudo", "of": "few", "threshold": None},
+            r"datasets\.fewer\.of: 'few' is of source pseudo, made of ",
+        ),
         ({"source": "pseudo", "threshold": None}, r"datasets\.fewer: .*source pseudo needs 'of'"),
         ({"source": "npz", "path": "x", "labelled": 0.5}, r"datasets\.fewer: .*source npz has no 'labelled'"),
         ({"source": "folder"}, r"datasets\.fewer: .*source folder needs 'path'"),

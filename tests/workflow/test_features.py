@@ -8,24 +8,11 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import EMBEDDING, FEATURES, IMAGES, LATENTS, PROTOTYPES
-from limbeck.data.sources import package_path
 from limbeck.store import SUFFIX, Artifact
-from tests.conftest import Workflow, make_workflow, save_clip
+from tests.conftest import Workflow, make_workflow, save_clip, write_small
 
 PCA = {"reducer": "pca", "components": 5}
 CELL = ("pick", "export", "embed", "measure", "train")
-
-
-def write_small(path: Path) -> None:
-    """A tenth of the embedded benchmark, the first of each class, as an npz of one's own."""
-    arrays: dict[str, np.ndarray] = {}
-    with np.load(package_path("package:fashion_mini.npz")) as file:
-        arrays["classes"] = file["classes"]
-        for split, count in (("train", 60), ("test", 20)):
-            labels = file[f"{split}_labels"]
-            rows = np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(10)])
-            arrays |= {f"{split}_{name}": file[f"{split}_{name}"][rows] for name in ("images", "labels", "ids")}
-    np.savez(path, **arrays)
 
 
 @pytest.fixture(scope="module")

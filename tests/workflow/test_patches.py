@@ -88,7 +88,9 @@ def test_prototypes_are_decoded_or_noised_and_denoised(built):
         eps = torch.stack([normal(prior.latent_shape, 0, "sample", label, item) for item in range(2)])
         x = abars[2] ** 0.5 * own + (1 - abars[2]) ** 0.5 * eps
         for index in (2, 3):
-            cond, null = (prior.denoise(x, int(scheduler.timesteps[index]), torch.full((2,), c))[0] for c in (ids[label], prior.null))
+            cond, null = (
+                prior.denoise(x, int(scheduler.timesteps[index]), torch.full((2,), c))[0] for c in (ids[label], prior.null)
+            )
             noise = null + 1.5 * (cond - null)
             clean = (x - (1 - abars[index]) ** 0.5 * noise) / abars[index] ** 0.5
             x = abars[index + 1] ** 0.5 * clean + (1 - abars[index + 1]) ** 0.5 * noise
@@ -137,7 +139,10 @@ def test_another_ipc_scores_locates_features_and_clusters_nothing_again(flow):
         ({**PATCHES, "patch_size": 40}, r"methods\.m\.patch_size: 40 is more than the 32 pixels of view 'v32'"),
         ({**PATCHES, "view": "v99"}, r"methods\.m\.view: no view 'v99' in dataset fashion-mini; known: \['v32'\]"),
         ({**PATCHES, "t_range": [0.7, 0.1]}, r"methods\.m: .*t_range \[0.7, 0.1\] is no range"),
-        ({**PATCHES, "features": "resnet"}, r"methods\.m\.features: unknown extractor 'resnet'; known: \['vae', 'dift', 'none', 'teacher'\]"),
+        (
+            {**PATCHES, "features": "resnet"},
+            r"methods\.m\.features: unknown extractor 'resnet'; known: \['vae', 'dift', 'none', 'teacher'\]",
+        ),
         ({**PATCHES, "generate": True}, r"methods\.m\.generate: 'patches' chooses patches of images"),
         ({**PATCHES, "real_images_per_class": 1}, r"methods\.m\.real_images_per_class: 1 "),
         ({"base": "rded", "crop_images": 7, "mosaic": "2x2"}, r"methods\.m\.crop_images: 7 "),

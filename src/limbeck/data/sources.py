@@ -261,6 +261,37 @@ class FolderSource(Source):
         return str(self._scan(split)[1][index].relative_to(self.path / split))
 
 
+class Subset(Source):
+    """Some classes of another source, in an order of their own, and their images class by class."""
+
+    def __init__(self, name: str, spec: Dataset, parent: Source):
+        super().__init__(name, spec)
+        self.path, self._parent = parent.path, parent
+        for wanted in self.classes:
+            if wanted not in parent.classes:
+                more = f" and {len(parent.classes) - 20} more" if len(parent.classes) > 20 else ""
+                raise LimbeckError(
+                    f"datasets.{name}.classes: {spec.of} has no class {wanted!r}; known: {', '.join(parent.classes[:20])}{more}"
+                )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.wanted or ()
+
+    def _rows(self, split: str) -> list[np.ndarray]:
+        labels = self._parent.labels(split)
+        return [np.flatnonzero(labels == self._parent.classes.index(name)) for name in self.classes]
+
+    def labels(self, split: str) -> np.ndarray:
+        return np.repeat(np.arange(len(self.classes)), [len(rows) for rows in self._rows(split)])
+
+    def image(self, split: str, index: int) -> np.ndarray:
+        return self._parent.image(split, int(np.concatenate(self._rows(split))[index]))
+
+    def source_id(self, split: str, index: int) -> str:
+        return self._parent.source_id(split, int(np.concatenate(self._rows(split))[index]))
+
+
 SOURCES: dict[str, type[Source]] = {"npz": NpzSource, "idx": IdxSource, "folder": FolderSource}
 
 

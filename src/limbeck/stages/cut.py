@@ -14,7 +14,7 @@ class Cutter(Artifact):
 
     def __init__(self, path: Path):
         super().__init__(path, IMAGES)
-        self._windows = {name: self[name] for name in ("parents", "corners")} if "parents" in self else None
+        self._windows = {name: self[name] for name in ("windows", "corners")} if "windows" in self else None
 
     def cut(self, row: int, box: np.ndarray) -> np.ndarray:
         """The patch (side, side, channels) at ``box`` (top, left, side) of the image whose first row that is."""
@@ -22,6 +22,7 @@ class Cutter(Artifact):
         if self._windows is None:
             image = self.read("images", row, row + 1)[0]
         else:
-            stop = int(np.searchsorted(self._windows["parents"], row, side="right"))
+            following = np.flatnonzero(self._windows["windows"][row + 1 :] == 0)
+            stop = row + 1 + int(following[0]) if len(following) else len(self)
             image = joined(self.read("images", row, stop), self._windows["corners"][row:stop])
         return image[top : top + side, left : left + side]

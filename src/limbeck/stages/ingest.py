@@ -24,9 +24,9 @@ def run(spec: Spec, images: Path) -> None:
     labels = source.labels(split)
     chosen = np.concatenate([np.flatnonzero(labels == c) for c in range(first, stop)])
     places = _windows(source, split, chosen, view) if view.resize == "windows" else {}
-    repeats = np.bincount(places["parents"])[np.unique(places["parents"])] if places else np.ones(len(chosen), np.int64)
+    repeats = np.diff(np.flatnonzero(places["windows"] == 0), append=len(places["windows"])) if places else 1
     ids = [source.source_id(split, int(i)).encode() for i in chosen]
-    width, n = max(map(len, ids)), int(repeats.sum())
+    width, n = max(map(len, ids)), len(places["windows"]) if places else len(chosen)
     padded = np.frombuffer(b"".join(i.ljust(width, b"\0") for i in ids), np.uint8).reshape(-1, width)
     arrays = {"labels": np.repeat(labels[chosen], repeats), "source_ids": np.repeat(padded, repeats, axis=0), **places}
     shapes = {"images": (n, view.size, view.size, channels), **{name: values.shape for name, values in arrays.items()}}
@@ -42,11 +42,9 @@ def run(spec: Spec, images: Path) -> None:
 
 
 def _windows(source: Source, split: str, chosen: np.ndarray, view: View) -> dict[str, np.ndarray]:
-    """Whose windows the rows are, and where they lie in it."""
+    """Which of its image's windows each row is, and where it lies in the image."""
     corners = [window_corners(*source.size(split, int(i)), view)[1] for i in chosen]
-    counts = np.array([len(each) for each in corners])
-    first = np.cumsum(counts) - counts
-    return {"parents": np.repeat(first, counts), "corners": np.concatenate(corners)}
+    return {"windows": np.concatenate([np.arange(len(each)) for each in corners]), "corners": np.concatenate(corners)}
 
 
 def _decoded(source: Source, split: str, index: int, view: View, channels: int) -> np.ndarray:

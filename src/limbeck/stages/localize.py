@@ -16,17 +16,16 @@ def run(spec: Spec, images: Path, scores: Path, patches: Path) -> None:
     found: dict[str, list[np.ndarray]] = {"rows": [], "boxes": [], "scores": [], "labels": []}
     with Artifact(images, IMAGES) as pixels, Artifact(scores, SCORES) as source:
         starts = {label: at.start for label, at in class_rows(pixels["labels"])}
-        windows = {name: pixels[name] for name in ("parents", "corners")} if "parents" in pixels else None
+        windows = {name: pixels[name] for name in ("windows", "corners")} if "windows" in pixels else None
         factor = pixels.shape("images")[1] / source.shape("maps")[1]  # pixels per place of a map
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         for label, at in class_rows(source["labels"]):
             rows = source.read("rows", at.start, at.stop) + starts[label]
             maps = source.read("maps", at.start, at.stop)
-            parents = rows if windows is None else windows["parents"][rows]
             corners = np.zeros((len(rows), 2), np.int64) if windows is None else windows["corners"][rows]
-            first = np.unique(parents, return_index=True)[1]
+            first = np.arange(len(rows)) if windows is None else np.flatnonzero(windows["windows"][rows] == 0)
             best = [_best(maps[a:b], corners[a:b], side, factor) for a, b in zip(first, [*first[1:], len(rows)], strict=True)]
-            found["rows"].append(parents[first])
+            found["rows"].append(rows[first])
             found["boxes"].append(np.array([box for _, box in best]))
             found["scores"].append(np.array([score for score, _ in best]))
             found["labels"].append(np.full(len(first), label))

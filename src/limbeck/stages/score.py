@@ -53,11 +53,11 @@ def run(spec: Spec, images: Path, latents: Path, prior: Path, scores: Path) -> d
 def _rows(labels: np.ndarray, images: Path, limit: int | None) -> list[tuple[slice, np.ndarray]]:
     """Every class's rows, and which of them are scored, ascending: all, or those of ``limit`` random images; more add to fewer."""
     with Artifact(images, IMAGES) as pixels:
-        whole = pixels["parents"] if "parents" in pixels else np.arange(len(labels))
+        first = pixels["windows"] == 0 if "windows" in pixels else np.ones(len(labels), bool)
     chosen = []
     for label, at in class_rows(labels):
-        image = np.unique(whole[at], return_inverse=True)[1]
-        order = stream(SEED, "score.images", label).permutation(image.max() + 1)
+        image = np.cumsum(first[at]) - 1  # that each row is a window of
+        order = stream(SEED, "score.images", label).permutation(image[-1] + 1)
         chosen.append((at, np.flatnonzero(np.isin(image, order[:limit]))))
     return chosen
 
