@@ -42,7 +42,7 @@ table: setup
 	$(BIN)/python workflow/scripts/results_page.py table
 
 # the methods' ablations at IPC 10, 3 seeds; about three quarters of an hour each on 2 cores
-SWEEPS ?= manifoldgd coda d3hr ims3
+SWEEPS ?= manifoldgd coda d3hr ims3 patches
 sweeps: setup
 	$(BIN)/python workflow/scripts/unlock_stale.py
 	for name in $(SWEEPS); do \

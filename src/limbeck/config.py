@@ -298,8 +298,8 @@ class Run(Model):
     prior: Name = "fashion-dit"
     methods: Names | dict[int, Names] = Field(
         (
-            *("random", "kmeans", "coda_real", "dit", "mgd", "manifoldgd", "manifoldgd_expected", "coda", "d3hr"),
-            *("im", "s3", "ims3", "mgd_s3"),
+            *("random", "herding", "kcenter", "kmeans", "coda_real", "rded", "patches", "dit", "d4m", "mgd"),
+            *("manifoldgd", "manifoldgd_expected", "coda", "d3hr", "im", "s3", "ims3"),
         ),
         description="rows of the table, or a mapping by IPC",
     )
@@ -346,7 +346,7 @@ class Config(Model):
         "coda_real": {"base": "coda_real"},
         "coda": {"base": "coda"},
         "d3hr": {"base": "d3hr"},
-        "patches": {"base": "patches"},
+        "patches": {"base": "patches", "real_images_per_class": 300},
         "rded": {"base": "rded"},
         "d4m": {"base": "d4m"},
         "kmeans_decoded": {"base": "kmeans_decoded"},

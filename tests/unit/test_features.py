@@ -179,7 +179,7 @@ def test_latents_as_they_are_stay_what_they_were():
         c={"base": "coda_real", "reducer": "none", "features": "vae"},
         d={"base": "coda_real"},
     )
-    assert found["a"] == found["b"] == {"kind": "kmeans", "n_init": 3, "max_iter": 300}
+    assert found["a"] == found["b"] == {"kind": "kmeans", "n_init": 3, "max_iter": 300, "algorithm": "lloyd"}
     assert embedding_options(found["a"]) is None
     assert embedding_options(found["c"]) == {"reducer": "none", "standardize": True}
     assert "features" not in found["d"]
@@ -242,7 +242,7 @@ def test_kmeans_in_an_embedding_clusters_there_and_averages_latents():
     latents = rng.normal(size=(43, 6)).astype(np.float32)  # say nothing about the groups
     order = rng.permutation(43)
     groups, embedding, latents = groups[order], embedding[order], latents[order]
-    options = {"kind": "kmeans", "n_init": 3, "max_iter": 100}
+    options = {"kind": "kmeans", "n_init": 3, "max_iter": 100, "algorithm": "lloyd"}
     found = kmeans.discover(Pool(43, latents, embedding), 3, options, 0, 0)
     assert found.counts.tolist() == [20, 14, 9]
     for row, group in enumerate((0, 1, 2)):

@@ -15,7 +15,6 @@ from tests.conftest import Workflow, make_workflow
 
 PATCHES = {"base": "patches", "n_draws": 1, "dift_ensemble": 1, "real_images_per_class": 40, "clusters": 4, "top_clusters": 2}
 D4M = {"base": "d4m", "steps": 4, "strength": 0.5, "n_init": 1}
-AFTER = {"embed", "export", "measure", "train", "report"}
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +30,14 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
             "decoded": {"base": "kmeans_decoded", "n_init": 1, "algorithm": "minibatch"},
         },
     )
-    made.build()
+    made.build(*targets(made))
     return made
+
+
+def targets(flow: Workflow, ipc: int = 2) -> list[str]:
+    """The distilled sets, without their evaluation."""
+    plan = flow.plan()
+    return [path for name in plan.methods(ipc) for path in plan.distilled("fashion-mini", name, ipc, 0)]
 
 
 def distilled(flow: Workflow, name: str, *arrays: str) -> list[np.ndarray]:
@@ -67,7 +72,7 @@ def test_small_images_are_taken_whole_and_crops_are_tiled(built):
     top, left, side = boxes[3, 0]
     if side == 16:
         assert np.array_equal(images[3, :16, :16], pixels[rows[3, 0], top : top + 16, left : left + 16])
-    assert built.planned() == []
+    assert built.planned(*targets(built)) == []
 
 
 @pytest.mark.long
@@ -117,20 +122,24 @@ def test_prototypes_are_decoded_or_noised_and_denoised(built):
 )
 def test_an_option_reaches_back_to_its_stage_and_no_further(flow, name, options, rules):
     flow.overlay["methods"][name] |= options
-    planned = flow.planned()
-    assert {rule for rule, _ in planned} == rules | AFTER
+    planned = flow.planned(*targets(flow))
+    assert {rule for rule, _ in planned} == rules
     assert {method for _, method in planned} <= {"", name}
 
 
 @pytest.mark.long
 def test_another_ipc_scores_locates_features_and_clusters_nothing_again(flow):
     flow.overlay["run"] |= {"ipc": [3], "methods": ["patches"]}
-    assert {rule for rule, _ in flow.planned()} == {"select", "pick"} | AFTER
-    flow.build(str(flow.results / f"fashion-mini/tiny/patches/ipc3/seed0/distilled-0{SUFFIX}"))
-    # other features than the prior's, and none
-    for features in ("teacher", "vae", "none"):
-        flow.overlay["methods"]["patches"] = {**PATCHES, "features": features}
-        flow.build(str(flow.results / f"fashion-mini/tiny/patches/ipc3/seed0/distilled-0{SUFFIX}"))
+    assert {rule for rule, _ in flow.planned(*targets(flow, 3))} == {"select", "pick"}
+    flow.build(*targets(flow, 3))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("features", ["teacher", "vae", "none"])
+def test_other_features_than_the_denoisers(flow, features):
+    flow.overlay["run"] |= {"methods": ["patches"]}
+    flow.overlay["methods"]["patches"] |= {"features": features}
+    flow.build(*targets(flow))
 
 
 @pytest.mark.parametrize(
@@ -158,22 +167,22 @@ def test_what_cannot_be_is_refused_before_any_job(workflow, method, message):
     assert "\n" not in str(caught.value)
 
 
+WINDOWS = {"size": 32, "resize": "windows", "stride": 8}
+
+
 def test_windows_are_for_patches_alone(workflow):
-    views = {"fashion-mini": {"source": "npz", "path": "package:fashion_mini.npz", "channels": 1}}
-    windows = {"w": {"size": 32, "resize": "windows", "stride": 8}, "v32": {"size": 32, "resize": "pad"}}
-    with pytest.raises(LimbeckError, match=r"datasets\.fashion-mini\.views\.w: students cannot be trained on windows"):
-        workflow(datasets={"fashion-mini": {**views["fashion-mini"], "views": windows}}).plan()
-    swapped = dict(reversed(windows.items()))
-    flow = workflow(
-        datasets={"fashion-mini": {**views["fashion-mini"], "views": swapped}},
-        priors={"tiny": {"weights": "package:fashion-dit", "view": "w"}},
-    )
+    def fashion(**views: dict) -> dict:
+        return {"windowed": {"source": "npz", "path": "package:fashion_mini.npz", "channels": 1, "views": views}}
+
+    square, run = {"size": 32, "resize": "pad"}, {"datasets": ["windowed"], "methods": ["patches"]}
+    with pytest.raises(LimbeckError, match=r"datasets\.windowed\.views\.w: students cannot be trained on windows"):
+        workflow(run=run, datasets=fashion(w=WINDOWS, v32=square)).plan()
+    both = fashion(v32=square, w=WINDOWS)
+    weights = {"tiny": {"weights": "package:fashion-dit", "view": "w"}}
     with pytest.raises(LimbeckError, match=r"priors\.tiny\.view: 'w' is cut into windows"):
-        flow.plan()
-    plan = workflow(
-        run={"methods": ["patches"]},
-        datasets={"fashion-mini": {**views["fashion-mini"], "views": swapped}},
-        methods={"patches": {**PATCHES, "view": "w", "patch_size": 28}},
-    ).plan()
-    method = plan.method("patches", 2, "fashion-mini")
-    assert "/w/tiny/" in plan.prototypes("fashion-mini", method, 2, 0, 0)
+        workflow(run=run, datasets=both, priors=weights).plan()
+    with pytest.raises(LimbeckError, match=r"stride 8 belongs to resize: windows"):
+        workflow(run=run, datasets=fashion(v32={**square, "stride": 8})).plan()
+    plan = workflow(run=run, datasets=both, methods={"patches": {**PATCHES, "view": "w", "patch_size": 28}}).plan()
+    method = plan.method("patches", 2, "windowed")
+    assert "/windowed/w/tiny/" in plan.prototypes("windowed", method, 2, 0, 0)

@@ -28,6 +28,7 @@ BASELINES: dict[str, dict[str | None, str]] = {
     "manifoldgd": {None: "manifoldgd_ddpm"},
     "d3hr": {None: "d3hr"},
     "ims3": {None: "ims3"},
+    "patches": {None: "patches", "rded": "rded", "d4m": "d4m"},
     "coda": {None: "coda", "coda_real": "coda_real", "kmeans": "coda_real"},
 }
 
