@@ -451,6 +451,7 @@ class Plan:
         names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates")
         out: dict[str, Any] = {name: {} for name in (*names, "features", "weights")} | {
             "embedding": [],
+            "scores": [],
             "real_features": self.features(dataset, "train"),
         }
         seed, shards = self.first_seed(ipc), self.shards(dataset)
@@ -471,6 +472,12 @@ class Plan:
             if method.inversion_name and (method.prior, method.inversion_name) not in seen:
                 seen.add((method.prior, method.inversion_name))
                 out["statistics"][name] = [self.inverted(dataset, method, shard) for shard in shards]
+            if method.patch_view and method.discovery and not out["scores"]:
+                out["scores"] = [
+                    self.images(dataset, "train", method.patch_view)[0],
+                    self.scores(dataset, method.prior, method.discovery, 0),
+                    self.patches(dataset, method.prior, method.discovery, seed, 0),
+                ]
             if method.keep:
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
                 groups = self.candidates(dataset, method, ipc, seed)
@@ -489,5 +496,5 @@ class Plan:
         found = self.diagnostics(dataset, ipc)
         shown = [path for paths in found["distilled"].values() for path in paths]
         read = (paths for part in ("prototypes", "statistics", "subgroups", "features") for paths in found[part].values())
-        behind = [*found["embedding"], *found["real_features"], *(path for paths in read for path in paths)]
+        behind = [*found["embedding"], *found["scores"], *found["real_features"], *(path for paths in read for path in paths)]
         return {"distilled": shown, "behind": behind}

@@ -200,6 +200,40 @@ def subgroup_figure(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray
     return _png(draw, 5 * len(found), 3.6)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """An image (H, W, channels), its typicality map (h, w), its best patch's score and box (top, left, side) in pixels."""
+
+    image: np.ndarray
+    map: np.ndarray
+    score: float
+    box: tuple[int, int, int]
+
+
+def typicality_figure(found: Mapping[str, tuple[Scored, Scored]]) -> bytes:
+    """Of every class the image with the most and the one with the least typical patch, framed, over their maps."""
+    limit = max(float(np.abs(each.map).max()) for pair in found.values() for each in pair) or 1.0
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(4, len(found), squeeze=False)
+        for column, (name, pair) in enumerate(found.items()):
+            axes[0, column].set_title(name, fontsize=7)
+            for row, each in zip((0, 2), pair, strict=True):
+                image, below = axes[row, column], axes[row + 1, column]
+                image.imshow(each.image.squeeze(-1) if each.image.shape[-1] == 1 else each.image, cmap="gray", vmin=0, vmax=255)
+                top, left, side = each.box
+                if side < max(each.image.shape[:2]):
+                    image.plot(
+                        np.array([0, 1, 1, 0, 0]) * side + left - 0.5, np.array([0, 0, 1, 1, 0]) * side + top - 0.5, "r", lw=1
+                    )
+                below.imshow(each.map, cmap="RdBu_r", vmin=-limit, vmax=limit)
+                below.set_xlabel(f"R {each.score:.2f}", fontsize=7)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+
+    return _png(draw, max(3, 1.1 * len(found)), 4.6)
+
+
 def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, float]) -> bytes:
     """Accuracy against seconds per image (ManifoldGD Fig. 11)."""
 

@@ -16,13 +16,15 @@ class Cutter(Artifact):
         super().__init__(path, IMAGES)
         self._windows = {name: self[name] for name in ("windows", "corners")} if "windows" in self else None
 
-    def cut(self, row: int, box: np.ndarray) -> np.ndarray:
-        """The patch (side, side, channels) at ``box`` (top, left, side) of the image whose first row that is."""
-        top, left, side = map(int, box)
+    def image(self, row: int) -> np.ndarray:
+        """The image (H, W, channels) whose first row that is."""
         if self._windows is None:
-            image = self.read("images", row, row + 1)[0]
-        else:
-            following = np.flatnonzero(self._windows["windows"][row + 1 :] == 0)
-            stop = row + 1 + int(following[0]) if len(following) else len(self)
-            image = joined(self.read("images", row, stop), self._windows["corners"][row:stop])
-        return image[top : top + side, left : left + side]
+            return self.read("images", row, row + 1)[0]
+        following = np.flatnonzero(self._windows["windows"][row + 1 :] == 0)
+        stop = row + 1 + int(following[0]) if len(following) else len(self)
+        return joined(self.read("images", row, stop), self._windows["corners"][row:stop])
+
+    def cut(self, row: int, box: np.ndarray) -> np.ndarray:
+        """The patch (side, side, channels) of that image at ``box``: top, left, side."""
+        top, left, side = map(int, box)
+        return self.image(row)[top : top + side, left : left + side]

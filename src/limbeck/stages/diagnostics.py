@@ -6,14 +6,18 @@ import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PROTOTYPES, STATISTICS, SUBGROUPS
+from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PATCHES, PROTOTYPES, SCORES, STATISTICS, SUBGROUPS
 from limbeck.priors.files import DELTA
 from limbeck.report.diagnostics import (
+    MAP_CLASSES,
     Cloud,
+    Scored,
     angle_figure,
     chance_share,
     cost_figure,
@@ -24,9 +28,12 @@ from limbeck.report.diagnostics import (
     origin_figure,
     subgroup_figure,
     trajectory_figure,
+    typicality_figure,
 )
 from limbeck.report.grid import png_size
 from limbeck.stages.common import Spec, class_rows, read_all
+from limbeck.stages.cut import Cutter
+from limbeck.stages.localize import maps_of_images
 from limbeck.store import SUFFIX, Artifact
 
 
@@ -44,6 +51,7 @@ class Diagnostics:
     storage: list[tuple[str, ...]] = field(default_factory=list)
     coverage: str = ""
     subgroups: str = ""
+    typicality: str = ""
     cost: str = ""
     times: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -58,6 +66,7 @@ def gather(spec: Spec, accuracies: Mapping[str, float]) -> Diagnostics:
     _storage(spec, out)
     _coverage(spec, out)
     _subgroups(spec, out)
+    _typicality(spec, out)
     _cost(spec, out, accuracies)
     return out
 
@@ -184,6 +193,26 @@ def _subgroups(spec: Spec, out: Diagnostics) -> None:
         found[name] = (near, apart, groups)
     if found:
         out.subgroups = _encoded(subgroup_figure(found))
+
+
+def _typicality(spec: Spec, out: Diagnostics) -> None:
+    """The most and the least typical patch of the first classes, of the first row that has typicality maps."""
+    if not spec["scores"]:
+        return
+    images, scores, patches = spec["scores"]
+    shown: dict[str, tuple[Scored, Scored]] = {}
+    with Cutter(Path(images)) as pixels, Artifact(scores, SCORES) as source, Artifact(patches, PATCHES) as best:
+        values, boxes, where = best["scores"], best["boxes"], dict(class_rows(best["labels"]))
+        for label, maps in islice(maps_of_images(pixels, source), MAP_CLASSES):
+            own, at = values[where[label]], boxes[where[label]]
+
+            def scored(i: int, maps: Any = maps, own: Any = own, at: Any = at) -> Scored:
+                row, grid = maps[i]
+                top, left, side = at[i].tolist()
+                return Scored(pixels.image(row), grid, float(own[i]), (top, left, side))
+
+            shown[source.attrs["classes"][label]] = (scored(int(own.argmax())), scored(int(own.argmin())))
+    out.typicality = _encoded(typicality_figure(shown))
 
 
 def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None:
