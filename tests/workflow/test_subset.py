@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbeck.artifacts import DISTILLED, IMAGES, LATENTS, STATISTICS, Schema
+from limbeck.artifacts import DISTILLED, EMBEDDING, IMAGES, LATENTS, SCORES, STATISTICS, Schema
+from limbeck.methods import embedding_name, embedding_options
 from limbeck.store import SUFFIX, Artifact
 from tests.conftest import Workflow, make_workflow, write_small
 
 NAMES = ["Bag", "Coat", "Ankle boot"]
 CLASSES = [8, 4, 9]
-TAKEN = [("take_images", ""), ("take_images", ""), ("take_latents", ""), ("take_statistics", "")]
+KINDS = ("images", "images", "latents", "patch_features", "scores", "statistics")
+TAKEN = [(f"take_{kind}", "") for kind in KINDS]
+PATCHES = {"base": "patches", "n_draws": 1, "dift_ensemble": 1, "clusters": 2, "top_clusters": 1}
 CELL = ("export", "embed", "measure", "train")
 
 
@@ -24,18 +27,22 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
     made = make_workflow(
         folder,
         tiny_prior,
-        run={"datasets": ["small"], "methods": ["d3hr"], "references": []},
+        run={"datasets": ["small"], "methods": ["d3hr", "patches"], "references": []},
         datasets={"small": {**small, "shards": 3}},
+        methods={"patches": PATCHES},
     )
     plan = made.plan()
     statistics = [str(plan.inverted("small", plan.method("d3hr", 2, "small"), shard)) for shard in (1, 2)]
-    made.build(*statistics, *plan.images("small", "test")[1:])
+    patches = plan.method("patches", 2, "small")
+    features = embedding_name(embedding_options(patches.discovery))
+    embeddings = [f"{made.results}/small/v32/tiny/embeddings/{features}/{shard}{SUFFIX}" for shard in (1, 2)]
+    made.build(*statistics, *embeddings, *plan.images("small", "test")[1:])
     return made
 
 
 def subset(flow: Workflow, name: str, classes: list[str]) -> None:
     flow.overlay["datasets"][name] = {"source": "subset", "of": "small", "classes": classes}
-    flow.overlay["run"] |= {"datasets": [name], "methods": ["random", "d3hr"]}
+    flow.overlay["run"] |= {"datasets": [name], "methods": ["random", "d3hr", "patches"]}
 
 
 def joined(flow: Workflow, dataset: str, pattern: str, schema: Schema) -> dict[str, np.ndarray]:
@@ -51,7 +58,11 @@ def joined(flow: Workflow, dataset: str, pattern: str, schema: Schema) -> dict[s
 def taken_from(flow: Workflow) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """(the subset's, the parent's) images of both splits, latents and statistics."""
     kinds = [("v32/images/train-*", IMAGES), ("v32/images/test-*", IMAGES), ("v32/tiny/latents/*", LATENTS)]
-    kinds.append(("tiny/inverted/inversion-*/*", STATISTICS))
+    kinds += [
+        ("tiny/inverted/inversion-*/*", STATISTICS),
+        ("tiny/scores/*/*", SCORES),
+        ("v32/tiny/embeddings/patches-*/*", EMBEDDING),
+    ]
     return [(joined(flow, "few", pattern, schema), joined(flow, "small", pattern, schema)) for pattern, schema in kinds]
 
 
@@ -59,9 +70,13 @@ def taken_from(flow: Workflow) -> list[tuple[dict[str, np.ndarray], dict[str, np
 def test_a_subset_takes_everything_and_is_distilled(flow):
     subset(flow, "few", NAMES)
     own = [("select", ""), ("pick", "random"), ("draw", ""), ("sample", "d3hr"), ("teacher", ""), ("reduce", "")]
+    own += [("localize", ""), ("fit", ""), ("select", ""), ("pick", "patches")]
     real = [("features", ""), ("features", ""), ("report", "")]
-    assert flow.planned() == sorted([*TAKEN, *own, *real, *((rule, method) for method in ("random", "d3hr") for rule in CELL)])
-    distilled = [f"none/random/ipc2/seed0/distilled-0{SUFFIX}", f"tiny/d3hr/ipc2/seed0/distilled-0{SUFFIX}"]
+    assert flow.planned() == sorted(
+        [*TAKEN, *own, *real, *((rule, method) for method in ("random", "d3hr", "patches") for rule in CELL)]
+    )
+    cells = ("none/random", "tiny/d3hr", "tiny/patches")
+    distilled = [f"{cell}/ipc2/seed0/distilled-0{SUFFIX}" for cell in cells]
     targets = [
         str(flow.results / "few" / name) for name in (*distilled, f"v32/images/test-0{SUFFIX}", f"v32/tiny/latents/0{SUFFIX}")
     ]
@@ -89,7 +104,22 @@ def test_another_combination_runs_no_network_of_the_prior_but_sampling(flow, cla
     subset(flow, "other", classes)
     planned = flow.planned()
     assert [job for job in planned if job[0].startswith("take")] == TAKEN
-    after = {"select", "pick", "draw", "sample", "export", "teacher", "features", "embed", "reduce", "measure", "train", "report"}
+    after = {
+        "localize",
+        "fit",
+        "select",
+        "pick",
+        "draw",
+        "sample",
+        "export",
+        "teacher",
+        "features",
+        "embed",
+        "reduce",
+        "measure",
+        "train",
+        "report",
+    }
     assert {rule for rule, _ in planned} - {rule for rule, _ in TAKEN} == after
 
 
