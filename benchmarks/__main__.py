@@ -7,14 +7,29 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import coresets, discovery, encode_memory, group_sampling, manifold_cost, pinned_threads, subgroup, tangent_kernel
+from benchmarks import (
+    coresets,
+    discovery,
+    encode_memory,
+    group_sampling,
+    manifold_cost,
+    pinned_threads,
+    subgroup,
+    tangent_kernel,
+    typicality,
+)
+
+ALL = (
+    *(pinned_threads, encode_memory, tangent_kernel, manifold_cost),
+    *(discovery, group_sampling, subgroup, coresets, typicality),
+)
 
 
 def main() -> None:
     """Run all, print the table, write results/benchmarks.json."""
     lines: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for module in (pinned_threads, encode_memory, tangent_kernel, manifold_cost, discovery, group_sampling, subgroup, coresets):
+        for module in ALL:
             lines += module.run(Path(folder))
     table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of")
     for line in lines:
