@@ -9,9 +9,10 @@ from limbeck import protocols
 from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL, Method, check_ipc, check_reencoded
+from limbeck.methods import FULL, Method
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
+from limbeck.resolution import check_ipc, check_reencoded
 from limbeck.students.registry import STUDENTS
 
 if TYPE_CHECKING:

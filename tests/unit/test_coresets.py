@@ -13,7 +13,8 @@ from limbeck.artifacts import LATENTS, PROTOTYPES
 from limbeck.config import Config
 from limbeck.discovery import herding, kcenter
 from limbeck.discovery.base import Pool
-from limbeck.methods import embedding_options, resolve
+from limbeck.methods import embedding_options
+from limbeck.resolution import resolve
 from limbeck.stages import select
 from limbeck.store import Artifact, create
 

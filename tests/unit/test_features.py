@@ -16,9 +16,10 @@ from limbeck.discovery import kmeans
 from limbeck.discovery.base import Pool
 from limbeck.discovery.embedding import reduce as embed
 from limbeck.errors import LimbeckError
-from limbeck.methods import embedding_name, embedding_options, resolve
+from limbeck.methods import embedding_name, embedding_options
 from limbeck.metrics.clip import ClipExtractor, load
 from limbeck.metrics.clip_files import clip_files
+from limbeck.resolution import resolve
 from limbeck.stages import features, reduce
 from limbeck.store import Artifact, create, digest
 from tests.unit.test_methods import plan

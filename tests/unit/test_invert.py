@@ -16,9 +16,9 @@ from limbeck.data.sources import FASHION_CLASSES, open_source
 from limbeck.diffusion.inversion import inverted
 from limbeck.diffusion.sampling import sample
 from limbeck.errors import LimbeckError
-from limbeck.methods import resolve
 from limbeck.priors.base import load_vae
 from limbeck.priors.dit import DitPrior
+from limbeck.resolution import resolve
 from limbeck.seeds import normal
 from limbeck.stages import invert
 from limbeck.stages import prior as prior_stage

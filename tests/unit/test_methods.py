@@ -10,8 +10,9 @@ from limbeck.config import Config
 from limbeck.derived import inherit
 from limbeck.errors import LimbeckError
 from limbeck.inspection import GENERATED_DOC, GENERATED_SCHEMA, artifacts_page, config_schema
-from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options, resolve
+from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.plan import Plan
+from limbeck.resolution import resolve
 
 ROOT = Path(__file__).parents[2]
 

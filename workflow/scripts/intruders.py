@@ -19,8 +19,9 @@ from limbeck.discovery import density, kmeans
 from limbeck.discovery.base import Options, Pool
 from limbeck.discovery.embedding import reduce
 from limbeck.discovery.hdbscan import fit
-from limbeck.methods import embedding_options, resolve
+from limbeck.methods import embedding_options
 from limbeck.priors.dit import DitPrior
+from limbeck.resolution import resolve
 from limbeck.seeds import stream
 
 DATASET, PRIOR = "fashion-mini", "fashion-dit"

@@ -1,0 +1,272 @@
+"""What a config says, with everything resolved: its datasets, priors and methods, and what is behind the names of folders."""
+
+import contextlib
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from limbeck.config import TEACHER, Config, Dataset
+from limbeck.data.folders import class_files
+from limbeck.data.sources import Source, Subset, local_folder, open_source, shard_classes
+from limbeck.derived import inherit, lineage, most_images
+from limbeck.errors import LimbeckError
+from limbeck.methods import (
+    FULL,
+    LOW_IPC,
+    METHODS,
+    Method,
+    embedding_name,
+    embedding_options,
+    fit_name,
+    patching_name,
+    scoring_name,
+)
+from limbeck.metrics.clip_files import clip_files
+from limbeck.resolution import check_reencoded, first_line, resolve
+from limbeck.specs import MAP, Wildcards
+
+T = TypeVar("T")
+
+
+class Lookup:
+    """One config.
+
+    Raises
+    ------
+    LimbeckError: one line that names the key, the value and what is allowed.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        try:
+            self.config = inherit(Config.model_validate(dict(config)))
+        except ValidationError as error:
+            raise LimbeckError(f"config: {first_line(error)}") from None
+        self.run = self.config.run
+        self.root = self.config.results
+
+    def known(self, key: str, name: str, table: Mapping[str, Any]) -> None:
+        """Refuse a name that a table does not have."""
+        if name not in table:
+            raise LimbeckError(f"{key}: unknown name {name!r}; known: {sorted(table)}")
+
+    @property
+    def reencodes(self) -> bool:
+        """Whether the run's prior generates at another size than discovery works at."""
+        prior = self.config.priors[self.run.prior]
+        return prior.discovery != prior.view
+
+    def local_weights(self, prior: str) -> Path | None:
+        """The folder that a prior is copied from; None for one that is trained or has a hub name."""
+        weights = self.config.priors[prior].weights
+        return local_folder(weights) if weights else None
+
+    def priors_of(self, family: str, tuned: bool) -> str:
+        """A wildcard constraint: the priors of a family that are tuned from another, or those that are not."""
+        priors = self.config.priors.items()
+        names = [name for name, prior in priors if prior.family == family and (prior.base is not None) == tuned]
+        return "|".join(map(re.escape, names)) or "(?!)"
+
+    def vae_of(self, prior: str) -> str:
+        """The prior whose VAE a prior has: the one that it is tuned from in the end, or itself."""
+        return lineage(self.config, prior)[-1]
+
+    @functools.cache  # noqa: B019
+    def source(self, dataset: str) -> Source:
+        """The opened source of a dataset, or of the one it is made of; of a subset, what it has of that one's."""
+        spec = self.dataset(dataset)
+        if spec.of is None:
+            return open_source(dataset, spec)
+        return Subset(dataset, spec, self.source(spec.of)) if spec.source == "subset" else self.source(spec.of)
+
+    def counts(self, dataset: str) -> np.ndarray:
+        """(C,) training images per class, or at most, where pseudo-labels decide."""
+        counts, spec = self.source(dataset).counts("train"), self.dataset(dataset)
+        return most_images(counts, spec) if spec.source == "pseudo" else counts
+
+    def per_class(self, dataset: str) -> int:
+        """Training images of the largest class, as protocols set their steps by it."""
+        # ASSUME: pseudo-labels make no class much larger than the parent's largest, whatever the bound
+        return int(min(self.counts(dataset).max(), self.source(dataset).counts("train").max()))
+
+    def extractor_files(self, extractor: str | None) -> list[str]:
+        """Files of an extractor that is loaded from a local folder: changed weights are noticed. Missing ones are an error."""
+        if extractor in (None, TEACHER):
+            return []
+        weights = self.config.extractors[extractor].weights
+        folder = local_folder(weights)
+        key = f"extractors.{extractor}.weights"
+        return [] if folder is None else [f"{folder}/{name}" for name in clip_files(folder, key)]
+
+    @functools.cache  # noqa: B019
+    def method(self, name: str, ipc: int, dataset: str) -> Method:
+        """A method with its options resolved."""
+        return resolve(self.config, name, ipc, self.run.prior, dataset)
+
+    @functools.cache  # noqa: B019
+    def imported(self, name: str, ipc: int, dataset: str, seed: int) -> tuple[str, list[list[Path]]]:
+        """The folder of a method's ready-made images at a generation seed, and every class's files in it, checked."""
+        options = self.method(name, ipc, dataset).imported
+        assert options is not None
+        path = options["path"].replace("{seed}", str(seed))  # no str.format: a path may have braces of its own
+        return path, class_files(path, self.source(dataset).classes, ipc, f"methods.{name}.path")
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset's config."""
+        self.known("datasets", name, self.config.datasets)
+        return self.config.datasets[name]
+
+    def seeds(self, ipc: int) -> tuple[int, ...]:
+        """Generation seeds at an IPC."""
+        return self._at(ipc, "seeds", self.run.seeds)
+
+    def methods(self, ipc: int) -> tuple[str, ...]:
+        """The run's methods at an IPC."""
+        return self._at(ipc, "methods", self.run.methods)
+
+    @staticmethod
+    def _at(ipc: int, key: str, value: tuple[T, ...] | Mapping[int, tuple[T, ...]]) -> tuple[T, ...]:
+        if isinstance(value, tuple):
+            return value
+        if ipc not in value:
+            raise LimbeckError(f"run.{key}: no {key} for ipc {ipc}; it has {sorted(value)}")
+        return value[ipc]
+
+    def shards(self, dataset: str) -> range:
+        """Shard numbers of a dataset."""
+        return range(min(self.dataset(dataset).shards, len(self.source(dataset).classes)))
+
+    def class_range(self, dataset: str, shard: int) -> range:
+        """The classes of a shard."""
+        return shard_classes(len(self.source(dataset).classes), len(self.shards(dataset)))[shard]
+
+    def parent(self, dataset: str) -> str | None:
+        """The dataset that a subset takes its artifacts from; None for any other."""
+        spec = self.dataset(dataset)
+        return spec.of if spec.source == "subset" else None
+
+    def parent_shards(self, dataset: str, shard: int) -> list[int]:
+        """The parent's shards that hold a class of a subset's shard."""
+        parent = self.parent(dataset)
+        assert parent is not None
+        names, known = self.source(dataset).classes, self.source(parent).classes
+        wanted = {known.index(names[c]) for c in self.class_range(dataset, shard)}
+        return [number for number in self.shards(parent) if not wanted.isdisjoint(self.class_range(parent, number))]
+
+    def prior_of(self, method: str, ipc: int, dataset: str) -> str:
+        """The folder name a method lives under: its prior, or ``none``."""
+        if method == FULL:
+            return "none"
+        found = self.method(method, ipc, dataset)
+        return found.prior if found.needs_prior else "none"
+
+    def _methods(self, ipc: int, dataset: str) -> Iterator[Method]:
+        """Every method that can be resolved here, those of the run first: a target outside the run may ask for the others'."""
+        of_run = self.rows(ipc) if ipc in self.run.ipc else ()
+        for name in dict.fromkeys((*of_run, *self.config.methods, *METHODS)):
+            if name != FULL:
+                with contextlib.suppress(LimbeckError):
+                    yield self.method(name, ipc, dataset)
+
+    def discovery_options(self, discovery: str, ipc: int, dataset: str) -> dict[str, Any]:
+        """The options behind a prototypes folder's name."""
+        for method in self._methods(ipc, dataset):
+            if method.discovery is not None and method.discovery_name == discovery:
+                return method.discovery
+        raise LimbeckError(f"no method in the config has the discovery {discovery!r} at ipc {ipc}")
+
+    def _ipcs(self) -> list[int]:
+        """IPCs at which any option may change: what is IPC-free belongs to a method at one of them."""
+        mappings = (value for spec in self.config.methods.values() for value in spec.values() if isinstance(value, Mapping))
+        named = (int(key) for mapping in mappings for key in mapping if str(key).isdigit())
+        return list(dict.fromkeys((*self.run.ipc, LOW_IPC, LOW_IPC + 1, *named)))
+
+    def _sharing(self, dataset: str) -> Iterator[Method]:
+        """The methods, at any IPC, of a dataset and of the subsets that take from it."""
+        subsets = [name for name in self.config.datasets if self.parent(name) == dataset]
+        for each, ipc in itertools.product((dataset, *subsets), self._ipcs()):
+            yield from self._methods(ipc, each)
+
+    def fit_of(self, fit: str, dataset: str) -> dict[str, Any]:
+        """The options behind a fit's folder name; it is IPC-free, so any IPC that has it will do."""
+        for ipc in self._ipcs():
+            for method in self._methods(ipc, dataset):
+                if method.fit is not None and fit_name(method.fit) == fit:
+                    return method.fit
+        raise LimbeckError(f"no method in the config has the fit {fit!r}")
+
+    def embedding_of(self, embedding: str, dataset: str) -> dict[str, Any]:
+        """The options behind an embedding's folder name."""
+        if embedding == embedding_name(MAP):
+            return MAP
+        for method in self._sharing(dataset):
+            found = embedding_options(method.discovery) if method.discovery else None
+            if found is not None and embedding_name(found) == embedding:
+                return found
+        raise LimbeckError(f"no method in the config has the embedding {embedding!r}")
+
+    def judged(self, name: str, dataset: str) -> dict[str, Any]:
+        """The options of a discovery that chooses by the scores, or among the patches, of a folder's name, whatever its IPC."""
+        for method in self._sharing(dataset):
+            if method.judge and method.discovery is not None:
+                scores = [scoring_name(method.discovery)] if method.judge == "prior" else []
+                if name in (*scores, patching_name(method.discovery)):
+                    return method.discovery
+        raise LimbeckError(f"no method in the config has the scores or patches {name!r}")
+
+    def tangents_method(self, w: Wildcards) -> Method:
+        """A method that has the tangents of a job."""
+        return self._named("tangents", w["tangents"], int(w["ipc"]), w["dataset"], w["prior"])
+
+    def start_method(self, w: Wildcards) -> Method:
+        """A method that starts from the latents of a job."""
+        return self._named("start", w["start"], int(w["ipc"]), w["dataset"], w["prior"])
+
+    def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
+        """The options behind an inversion folder's name."""
+        for method in self._sharing(dataset):
+            if method.inversion is not None and method.inversion_name == inversion:
+                if self.reencodes:
+                    check_reencoded(method, self.run.prior)
+                return method.inversion
+        raise LimbeckError(f"no method in the config has the inversion {inversion!r}")
+
+    def sampled(self, w: Wildcards) -> Method:
+        """The method of a sampling job: that of its cell, or one that has the candidates it is for."""
+        if "candidates" in w.keys():  # noqa: SIM118  # Snakemake's wildcards are no mapping
+            return self._named("candidates", w["candidates"], int(w["ipc"]), w["dataset"], w["prior"])
+        return self.method(w["method"], int(w["ipc"]), w["dataset"])
+
+    def _named(self, part: str, name: str, ipc: int, dataset: str, prior: str) -> Method:
+        for method in self._methods(ipc, dataset):
+            if getattr(method, f"{part}_name") == name and method.prior == prior:
+                return method
+        raise LimbeckError(f"no method in the config has the {part} {name!r} at ipc {ipc}")
+
+    def rows(self, ipc: int) -> tuple[str, ...]:
+        """Rows of the table at an IPC in order: references first."""
+        return tuple(dict.fromkeys((*self.run.references, *self.methods(ipc))))
+
+    def made_of(self, *sources: str) -> str:
+        """A wildcard constraint: the datasets of some sources: pseudo, subset, or files, which are all others."""
+        names = [name for name, spec in self.config.datasets.items() if (spec.source if spec.of else "files") in sources]
+        return "|".join(map(re.escape, names)) or "(?!)"
+
+    def made_by(self, stage: str) -> str:
+        """A wildcard constraint: the methods whose distilled sets a stage makes: pick, sample, keep or imported."""
+        names = [n for n in (*self.config.methods, *METHODS) if self._maker(n) == stage]
+        return "|".join(map(re.escape, sorted(set(names)))) or "(?!)"
+
+    def _maker(self, name: str) -> str:
+        spec = self.config.methods.get(name, {"base": name})
+        found = {**METHODS.get(spec.get("base", ""), {}), **spec}
+        if "imported" in found:
+            return "imported"
+        if not found.get("generate", False):
+            return "pick"
+        return "sample" if found.get("keep", "all") == "all" else "keep"
