@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from limbeck.artifacts import DISTILLED, PROTOTYPES
+from limbeck.data.preprocessing import joined, resized
 from limbeck.errors import LimbeckError
 from limbeck.priors.dit import DitPrior
 from limbeck.seeds import normal
@@ -186,3 +188,44 @@ def test_windows_are_for_patches_alone(workflow):
     plan = workflow(run=run, datasets=both, methods={"patches": {**PATCHES, "view": "w", "patch_size": 28}}).plan()
     method = plan.method("patches", 2, "windowed")
     assert "/windowed/w/tiny/" in plan.prototypes("windowed", method, 2, 0, 0)
+
+
+@pytest.mark.long
+def test_images_that_are_no_squares_are_scored_in_windows(workflow, tmp_path):
+    rng = np.random.default_rng()
+    for split in ("train", "test"):
+        for name in ("Dress", "Bag"):
+            (tmp_path / "wide" / split / name).mkdir(parents=True)
+            for i in range(5):
+                pixels = rng.integers(0, 256, [(24, 48), (30, 20), (32, 32), (32, 70), (20, 20)][i], np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "wide" / split / name / f"{i}.png")
+    views = {"v32": {"size": 32, "resize": "crop"}, "w": WINDOWS}
+    flow = workflow(
+        run={"datasets": ["wide"], "methods": ["patches"], "ipc": [1]},
+        datasets={"wide": {"source": "folder", "path": str(tmp_path / "wide"), "channels": 1, "views": views}},
+        methods={"patches": {"base": "patches", "n_draws": 1, "view": "w", "patch_size": 24, "mosaic": "2x2", "dift_ensemble": 1}},
+    )
+    plan = flow.plan()
+    method = plan.method("patches", 1, "wide")
+    targets = plan.distilled("wide", "patches", 1, 0)
+    flow.build(*targets)
+    with Artifact(plan.images("wide", "train", "w")[0]) as found:
+        windows, corners, pixels = found["windows"], found["corners"], found["images"]
+    # the long sides become 64, 48, 32, 70 and 32 pixels
+    assert windows[: len(windows) // 2].tolist() == [*range(5), *range(3), 0, *range(6), 0]
+    with Artifact(plan.prototypes("wide", method, 1, 0, 0), PROTOTYPES) as found:
+        rows, boxes = found["parts"], found["boxes"]
+    with Artifact(targets[0], DISTILLED) as found:
+        mosaics = found["images"]
+    assert mosaics.shape == (2, 32, 32, 1)
+    assert (windows[rows] == 0).all()
+    for mosaic, own, at in zip(mosaics, rows, boxes, strict=True):
+        for part, (y, x) in enumerate(((0, 0), (0, 16), (16, 0), (16, 16))):
+            stop = own[part] + 1
+            while stop < len(windows) and windows[stop]:
+                stop += 1
+            whole = joined(pixels[own[part] : stop], corners[own[part] : stop])
+            top, left, side = at[part]
+            cut = whole[top : top + side, left : left + side]
+            assert cut.shape == (24, 24, 1)
+            assert np.array_equal(mosaic[y : y + 16, x : x + 16], resized(cut, 16))

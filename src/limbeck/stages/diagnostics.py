@@ -207,7 +207,7 @@ def _typicality(spec: Spec, out: Diagnostics) -> None:
             own, at = values[where[label]], boxes[where[label]]
 
             def scored(i: int, maps: Any = maps, own: Any = own, at: Any = at) -> Scored:
-                row, grid = maps[i]
+                row, grid, _ = maps[i]
                 top, left, side = at[i].tolist()
                 return Scored(pixels.image(row), grid, float(own[i]), (top, left, side))
 

@@ -19,8 +19,8 @@ def run(spec: Spec, images: Path, scores: Path, patches: Path) -> None:
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         factor = places(pixels, source)
         for label, own in maps_of_images(pixels, source):
-            best = [_best(whole, side, factor) for _, whole in own]
-            found["rows"].append(np.array([row for row, _ in own]))
+            best = [_best(whole, shape, side, factor) for _, whole, shape in own]
+            found["rows"].append(np.array([row for row, *_ in own]))
             found["boxes"].append(np.array([box for _, box in best]))
             found["scores"].append(np.array([score for score, _ in best]))
             found["labels"].append(np.full(len(own), label))
@@ -32,8 +32,13 @@ def places(pixels: Artifact, source: Artifact) -> float:
     return float(pixels.shape("images")[1] / source.shape("maps")[1])
 
 
-def maps_of_images(pixels: Artifact, source: Artifact) -> Iterator[tuple[int, list[tuple[int, np.ndarray]]]]:
-    """Per class its label, and of every scored image its first row in the shard and its map (H, W), joined from its windows'."""
+Mapped = tuple[int, np.ndarray, tuple[int, int]]
+
+
+def maps_of_images(pixels: Artifact, source: Artifact) -> Iterator[tuple[int, list[Mapped]]]:
+    """Per class its label, and of every scored image its first row in the shard, its map (H, W), joined from its windows', and its
+    height and width in pixels.
+    """
     factor, starts = places(pixels, source), {label: at.start for label, at in class_rows(pixels["labels"])}
     windows = {name: pixels[name] for name in ("windows", "corners")} if "windows" in pixels else None
     for label, at in class_rows(source["labels"]):
@@ -43,13 +48,16 @@ def maps_of_images(pixels: Artifact, source: Artifact) -> Iterator[tuple[int, li
         first = np.arange(len(rows)) if windows is None else np.flatnonzero(windows["windows"][rows] == 0)
         # a corner between two places goes to the nearest one
         at_places = np.round(corners / factor).astype(np.int64)
-        ends = [*first[1:], len(rows)]
-        yield label, [(int(rows[a]), merged(maps[a:b], at_places[a:b])) for a, b in zip(first, ends, strict=True)]
+        size, found = pixels.shape("images")[1], []
+        for a, b in zip(first, [*first[1:], len(rows)], strict=True):
+            height, width = (corners[a:b].max(axis=0) + size).tolist()
+            found.append((int(rows[a]), merged(maps[a:b], at_places[a:b]), (height, width)))
+        yield label, found
 
 
-def _best(whole: np.ndarray, side: int, factor: float) -> tuple[float, tuple[int, int, int]]:
-    """Score and box (top, left, side) in pixels of an image's best patch."""
+def _best(whole: np.ndarray, shape: tuple[int, int], side: int, factor: float) -> tuple[float, tuple[int, int, int]]:
+    """Score and box (top, left, side) in pixels of the best patch of an image of ``shape``."""
     score, *place = best_patch(whole, max(1, round(side / factor)))
     # where a place is no whole number of pixels, the box must still end inside the image
-    top, left = (min(round(p * factor), round(n * factor) - side) for p, n in zip(place, whole.shape, strict=True))
+    top, left = (min(round(p * factor), most - side) for p, most in zip(place, shape, strict=True))
     return score, (top, left, side)
