@@ -71,7 +71,7 @@ def _sampling(params: Mapping[str, Any], draws: Mapping[str, Any], cfg_scale: fl
     return {
         "guidance": [],
         "tangents": None,
-        "start": {**draws, **inversion},
+        "start": {"kind": "gaussian", **draws, **inversion},
         "sampler": sampler,
         "family": params["family"],
         "prior": params["prior"],

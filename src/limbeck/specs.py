@@ -179,7 +179,7 @@ def _pick(plan: "Plan", w: Wildcards) -> Spec:
 def _imported(plan: "Plan", w: Wildcards) -> Spec:
     ipc, dataset = int(w["ipc"]), plan.dataset(w["dataset"])
     path, files = plan.imported(w["method"], ipc, w["dataset"], int(w["seed"]))
-    shard = range(*plan.class_range(w["dataset"], w["shard"]))
+    shard = plan.class_range(w["dataset"], int(w["shard"]))
     return {
         "method": w["method"],
         "path": path,
