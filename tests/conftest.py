@@ -14,10 +14,9 @@ import yaml
 from PIL import Image
 from snakemake.utils import update_config
 
-from limbeck.cli import THREAD_VARIABLES
 from limbeck.data.sources import package_path
 from limbeck.plan import Plan
-from tests import warm
+from tests.warm import Server
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
@@ -98,40 +97,15 @@ def write_small(path: Path) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _warm_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """See tests.warm. The server starts with the first workflow."""
-    Workflow.warm = Warm(tmp_path_factory.mktemp("warm"))
+    Workflow.warm = Server(tmp_path_factory.mktemp("warm"))
     yield
     Workflow.warm.stop()
-
-
-class Warm:
-    """A server of jobs, started when it is first asked for."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.process = folder, None
-
-    def prefix(self) -> str:
-        """The folder in whose ``bin`` Snakemake's jobs find their ``python``."""
-        if self.process is None:
-            warm.install(self.folder / "env")
-            one = dict.fromkeys(THREAD_VARIABLES, "1")
-            path = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-            command = [sys.executable, "-m", "tests.warm", str(self.folder / "env/socket")]
-            self.process = subprocess.Popen(command, env={**os.environ, **one, **path}, stdout=subprocess.PIPE, cwd=self.folder)
-            assert self.process.stdout is not None
-            assert self.process.stdout.readline() == b"ready\n"
-        return str(self.folder / "env")
-
-    def stop(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
 
 
 class Workflow:
     """A working directory with its own config overlay and results, run by the repository's Snakefile."""
 
-    warm: "Warm"
+    warm: Server
 
     def __init__(self, folder: Path, overlay: dict):
         self.folder = folder

@@ -11,9 +11,12 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+
+from limbeck.cli import THREAD_VARIABLES
 
 SOURCES = Path(__file__).parents[1] / "src"
 # what takes long; nothing of it starts a thread before it computes, so a fork is safe
@@ -31,17 +34,43 @@ line.connect({path!r})
 job = json.dumps([sys.argv[3:], os.getcwd(), dict(os.environ)]).encode()
 line.sendmsg([len(job).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
 line.sendall(job)
-sys.exit(int.from_bytes(line.recv(1), "big"))
+status = line.recv(1)
+sys.exit(status[0] if status else 1)
 """
 
 
-def install(folder: Path) -> Path:
-    """Write the script for a server at ``folder``/socket; returns the folder whose ``bin`` has it."""
+class Server:
+    """A server of jobs, started when it is first asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def prefix(self) -> str:
+        """The folder in whose ``bin`` Snakemake's jobs find their ``python``."""
+        if self.process is None:
+            install(self.folder)
+            one = dict.fromkeys(THREAD_VARIABLES, "1")
+            path = {"PYTHONPATH": f"{SOURCES}:{SOURCES.parent}", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+            command = [sys.executable, "-m", "tests.warm", str(self.folder / "socket")]
+            self.process = subprocess.Popen(command, env={**os.environ, **one, **path}, stdout=subprocess.PIPE, cwd=self.folder)
+            assert self.process.stdout is not None
+            assert self.process.stdout.readline() == b"ready\n"
+        return str(self.folder)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def install(folder: Path) -> None:
+    """Write ``folder``/bin/python for a server at ``folder``/socket."""
     (folder / "bin").mkdir(parents=True)
     script = folder / "bin/python"
     script.write_text(SCRIPT.format(python=sys.executable, sources=str(SOURCES), path=str(folder / "socket")))
     script.chmod(0o755)
-    return folder
 
 
 def serve(path: str) -> None:
