@@ -105,8 +105,8 @@ def _dataset(plan: "Plan", dataset: str) -> None:
                 plan.imported(name, ipc, dataset, seed)
             if method.needs_prior:
                 _prior(plan, method.prior, dataset)
-            if method.inversion is not None and (parent := plan.parent(dataset)):
-                _prior(plan, method.prior, parent)  # whose classes are inverted, all of them
+            if (method.inversion is not None or method.judge == "prior") and (parent := plan.parent(dataset)):
+                _prior(plan, method.prior, parent)  # whose classes are inverted or scored, all of them
             if plan.reencodes:
                 check_reencoded(method, plan.run.prior)
             _patches(plan, method, dataset, ipc)
@@ -126,6 +126,11 @@ def _patches(plan: "Plan", method: Method, dataset: str, ipc: int) -> None:
         raise LimbeckError(
             f"methods.{method.name}.mosaic: IPC {ipc} takes {wanted} patches, class {short!r} of {dataset} has {least} images; use "
             "mosaic: single, or a lower IPC"
+        )
+    view = method.patch_view
+    if view is not None and plan.dataset(dataset).source == "pseudo" and plan.dataset(dataset).views[view].resize == "windows":
+        raise LimbeckError(
+            f"methods.{method.name}.view: {dataset} labels whole images, not the windows of {view!r}; name another view"
         )
     if method.judge == "prior":
         _native(plan, method.prior, f"methods.{method.name}.view", dataset, options["view"])

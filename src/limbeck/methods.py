@@ -237,7 +237,8 @@ class Method:
 
 
 def _named(kind: str, options: Mapping[str, Any]) -> str:
-    text = json.dumps(options, sort_keys=True)
+    # what is read in how large batches is the same up to rounding
+    text = json.dumps({key: value for key, value in options.items() if not key.endswith("_batch")}, sort_keys=True)
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 

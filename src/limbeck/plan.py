@@ -233,7 +233,7 @@ class Plan(Lookup):
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
                 groups = self.candidates(dataset, method, ipc, seed)
                 out["candidates"][name] = [[f"{group}/{shard}.zarr.zip" for shard in shards] for group in groups]
-            target = method.guidance[0]["target"] if method.guidance else "member"
+            target = method.guidance[0]["target"] if method.guidance else (method.start or {}).get("target", "member")
             if method.discovery is not None and not method.judge and (method.discovery_name, target, sampled[0]) not in seen:
                 seen.add((method.discovery_name, target, sampled[0]))  # rows that share their prototypes show them once
                 out["prototypes"][name] = [self.prototypes(dataset, method, ipc, sampled[0], shard) for shard in shards]

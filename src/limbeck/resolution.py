@@ -193,6 +193,24 @@ def _check_guidance(where: str, built: Mapping[str, list[dict[str, Any]]]) -> No
         if guidance.get("prior_injection_steps", 0) > steps:
             raise LimbeckError(f"{where}.prior_injection_steps: {guidance['prior_injection_steps']} is beyond the {steps} steps")
         _check_annealing(where, guidance)
+    for start in (each for each in built["start"] if each["kind"] == "prototype"):
+        _check_prototype_start(where, start["strength"], built)
+
+
+def _check_prototype_start(where: str, strength: float, built: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Steps that are taken, and guidance in one of them: its steps are counted on the whole grid."""
+    steps = built["sampler"][0]["steps"]
+    taken = int(steps * strength)
+    if strength and not taken:
+        raise LimbeckError(f"{where}.strength: {strength:g} of {steps} steps is none; raise it, or set 0 to decode the prototypes")
+    for guidance in built["guidance"]:
+        if guidance.get("t_stop", steps) <= steps - taken:
+            raise LimbeckError(
+                f"{where}.t_stop: guidance ends after {guidance['t_stop']} steps, sampling begins with {steps - taken}"
+            )
+        if guidance.get("prior_injection_steps", 0) >= taken:
+            pis = guidance["prior_injection_steps"]
+            raise LimbeckError(f"{where}.prior_injection_steps: {pis} leave none of the {taken} steps that are taken to align")
 
 
 def _check_annealing(where: str, guidance: dict[str, Any]) -> None:
@@ -289,10 +307,12 @@ def _fill_patches(
         else:
             options["view"] = view
             options["patch_size"] = options["patch_size"] or (size if size <= WHOLE else size * 7 // 8)
-            cut = options["patch_size"] < size
+            cut = options["patch_size"] < size or views[view].resize == "windows"
             if options["patch_size"] > size:
                 raise LimbeckError(f"{where}.patch_size: {options['patch_size']} is more than the {size} pixels of view {view!r}")
-            for key in [k for k in options if k.startswith("dift_") and options["features"] != DIFT and k != "dift_batch"]:
+            unread = ["dift_t", "dift_block", "dift_ensemble"] if options["features"] != DIFT else []
+            unread += ["dift_batch", "clusters", "n_init", "top_clusters"] if options["features"] == NO_FEATURES else []
+            for key in unread:
                 options.pop(key)
         mosaic = options.pop("mosaic")
         options["parts"] = 4 if mosaic == "2x2" or (mosaic == "auto" and cut and ipc <= MOSAIC_IPC) else 1

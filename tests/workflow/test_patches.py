@@ -72,8 +72,7 @@ def test_small_images_are_taken_whole_and_crops_are_tiled(built):
     assert boxes[..., 2].min() >= 16
     assert boxes[..., 2].max() <= 23
     top, left, side = boxes[3, 0]
-    if side == 16:
-        assert np.array_equal(images[3, :16, :16], pixels[rows[3, 0], top : top + 16, left : left + 16])
+    assert np.array_equal(images[3, :16, :16], resized(pixels[rows[3, 0], top : top + side, left : left + side], 16))
     assert built.planned(*targets(built)) == []
 
 
@@ -160,6 +159,15 @@ def test_other_features_than_the_denoisers(flow, features):
         ({"base": "rded", "crop_area": [0, 2]}, r"methods\.m: .*crop_area \[0.0, 2.0\] is no range"),
         ({"base": "dit", "start": "prototype"}, r"methods\.m\.start: has no prototypes to start from; set 'discovery'"),
         ({"base": "d4m", "strength": 1.5}, r"methods\.m\.strength"),
+        ({"base": "d4m", "strength": 0.01}, r"methods\.m\.strength: 0.01 of 50 steps is none"),
+        (
+            {"base": "mgd", "start": "prototype", "strength": 0.5},
+            r"methods\.m\.t_stop: guidance ends after 25 steps, sampling begins",
+        ),
+        (
+            {"base": "coda", "start": "prototype", "strength": 0.3},
+            r"methods\.m\.prior_injection_steps: 15 leave none of",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_job(workflow, method, message):

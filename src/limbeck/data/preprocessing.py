@@ -69,8 +69,8 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
     """A square image (S, S, channels) at another side, by Lanczos; untouched where it has it."""
     if image.shape[0] == size:
         return image
-    channels = image.shape[-1]
-    return apply_view(image[..., 0] if channels == 1 else image, View(size=size, resize="squash"), channels)
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS), np.uint8).reshape(size, size, image.shape[-1])
 
 
 def tiled(patches: list[np.ndarray], size: int) -> np.ndarray:

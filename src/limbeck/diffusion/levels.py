@@ -62,6 +62,11 @@ def flow(sigma: Scalar) -> Level:
     return Level(1 - sigma, sigma, 1.0, -sigma, 1.0, 1 - sigma, sigma)
 
 
+def clean() -> Level:
+    """That of clean latents."""
+    return variance_preserving(1.0)
+
+
 def levels(scheduler: Any) -> list[Level]:
     """The level of every step of one of diffusers' schedulers with its timesteps set, and after the last that of clean latents."""
     if not hasattr(scheduler, "alphas_cumprod"):

@@ -34,13 +34,14 @@ def run(spec: Spec, images: Path, patches: Path, embedding: Path, prior: Path | 
         labels, rows, boxes = source["labels"], source["rows"], source["boxes"]
         header = {key: source.attrs[key] for key in ("classes", "class_range")}
         features = _Prior(spec, prior, header["classes"]) if prior else _Extractor(spec, **teacher)
+        starts = {label: at.start for label, at in class_rows(pixels["labels"])}
         found: dict[str, list[np.ndarray]] = {"coordinates": [], "labels": [labels]}
         for label, at in class_rows(labels):
             for start in range(at.start, at.stop, spec["patches"]["dift_batch"]):
                 block = range(start, min(start + spec["patches"]["dift_batch"], at.stop))
                 cut = [pixels.cut(int(rows[i]), boxes[i]) for i in block]
                 square = np.stack([resized(each, features.size or len(each)) for each in cut])
-                found["coordinates"].append(features(square, label, range(start - at.start, block.stop - at.start)))
+                found["coordinates"].append(features(square, label, [int(rows[i]) - starts[label] for i in block]))
                 report(block.stop, len(labels))
     inputs = {"images": images, "patches": patches, **features.files}
     write_joined(embedding, EMBEDDING, found, params(spec, "weights"), inputs, features.digests, **header)
@@ -53,12 +54,15 @@ class _Extractor:
         self.extractor = import_module(EXTRACTORS[spec["kind"]]).load(spec, teacher, record)
         self.size, self.files, self.digests = self.extractor.size, self.extractor.files, dict[str, str]()
 
-    def __call__(self, images: np.ndarray, label: int, items: range) -> np.ndarray:  # noqa: ARG002
+    def __call__(self, images: np.ndarray, label: int, items: Sequence[int]) -> np.ndarray:  # noqa: ARG002
         return np.concatenate([values for values, _ in self.extractor.batches(images)])
 
 
 class _Prior:
-    """A prior's latents, or what a block of its denoiser makes of them: the mean of several noised at one timestep (DIFT)."""
+    """A prior's latents, or what a block of its denoiser makes of them: the mean of several noised at one timestep (DIFT).
+
+    Noise belongs to an image, its row in its class, however many others are scored.
+    """
 
     def __init__(self, spec: Spec, prior: Path, classes: Sequence[str]):
         self.options: dict[str, Any] = spec["patches"]
@@ -69,7 +73,7 @@ class _Prior:
             self.block = block_of(self.model, self.options["dift_block"])
             self.schedule = Schedule.of(self.model.scheduler("flow" if spec["family"] == "sd3" else "ddim", 1))
 
-    def __call__(self, images: np.ndarray, label: int, items: range) -> np.ndarray:
+    def __call__(self, images: np.ndarray, label: int, items: Sequence[int]) -> np.ndarray:
         z = self.model.encode(images)
         if self.options["features"] == VAE:
             return z.flatten(1).numpy()

@@ -10,7 +10,7 @@ import torch
 
 from limbeck.artifacts import DISTILLED
 from limbeck.components import DRAWN, GUIDANCE
-from limbeck.diffusion.levels import levels
+from limbeck.diffusion.levels import clean, levels
 from limbeck.diffusion.sampling import Sampled, sample
 from limbeck.errors import LimbeckError
 from limbeck.guidance.base import Guidance
@@ -104,7 +104,8 @@ class _Start:
         elif options:
             # as image-to-image pipelines count: the last strength * steps are taken
             self.step, self.which = steps - int(steps * options["strength"]), options["target"]
-            self.noised = levels(model.scheduler(spec["sampler"]["solver"], steps))[self.step]
+            # some schedules end a little above clean latents; what is not denoised is not noised
+            self.noised = clean() if self.step == steps else levels(model.scheduler(spec["sampler"]["solver"], steps))[self.step]
 
     def latents(self, label: int, items: range) -> torch.Tensor:
         """Of images ``items`` of a class."""
