@@ -263,6 +263,20 @@ def test_patches_are_located_featured_clustered_chosen_and_cut(small):
             assert np.array_equal(mosaics[label, y : y + 16, x : x + 16], cut)
 
 
+def test_features_of_a_patch_do_not_depend_on_how_many_are_scored(small):
+    options, found = {"features": "dift", "dift_t": 161, "dift_block": 0, "dift_ensemble": 2, "dift_batch": 3}, []
+    for limit in (None, 3):
+        scores = scored(small, f"for-features-{limit}", real_images_per_class=limit)
+        patches, features = (small.folder / f"{name}-{limit}.zarr.zip" for name in ("own-patches", "own-features"))
+        localize.run({"patching": {"patch_size": 32}, "code": "x"}, small.images(), scores, patches)
+        spec = {"family": "dit", "prior": {"size": 32}, "patches": options, "code": "x"}
+        patch_features.run(spec, small.images(), patches, features, small.prior)
+        found.append(dict(zip(read(patches, "rows")[0].tolist(), read(features, "coordinates")[0], strict=True)))
+    assert len(found[1]) == 6
+    for row, values in found[1].items():
+        np.testing.assert_allclose(values, found[0][row], atol=1e-5)
+
+
 def test_windows_of_one_image_give_one_patch(tmp_path):
     rng = np.random.default_rng()
     view = View(size=16, resize="windows", stride=8)

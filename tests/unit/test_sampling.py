@@ -1,6 +1,7 @@
 """The sampling loop and mode guidance against the equations written out and against diffusers' own pipeline."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from limbeck.diffusion.sampling import combine, sample
 from limbeck.guidance.alignment import AlignmentGuidance
 from limbeck.guidance.base import Step, Targets
 from limbeck.guidance.mode import ModeGuidance, build
+from limbeck.priors import schedulers
 from limbeck.priors.dit import DitPrior, save
 from limbeck.priors.training import build_dit
 from limbeck.stages.prior import SCHEDULER
+from limbeck.stages.sample import _Start
 
 CONFIG = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False}
 SHAPE = (3, 4, 4, 4)
@@ -270,3 +273,18 @@ def test_alignment_comes_before_cfg_and_mode_guidance_after_it():
         x = b.sqrt() * x0 + (1 - b).sqrt() * eps
     for guides in ([alignment(), mode()], [mode(), alignment()]):
         assert torch.allclose(run(guidance=guides).latents.double(), x, atol=3e-5)
+
+
+def test_undenoised_prototypes_are_not_noised_whatever_the_schedule_ends_with():
+    """Stable Diffusion's ends a little above clean latents."""
+    clean = torch.randn(2, 1, 3, 3)
+    betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    config = {"num_train_timesteps": 1000, "set_alpha_to_one": False, **betas}
+    model = SimpleNamespace(latent_shape=(1, 3, 3), scheduler=lambda *how: schedulers.build(config, *how))
+    targets = SimpleNamespace(batch=lambda *_: Targets(members=-clean, centroids=clean))
+    for strength, noised in ((0.0, False), (0.2, True)):
+        start = {"kind": "prototype", "strength": strength, "target": "centroid"}
+        spec = {"seed": 0, "start": start, "sampler": {"steps": 5, "solver": "ddim"}}
+        found = _Start(spec, model, targets, None, None)
+        assert found.step == 5 - int(5 * strength)
+        assert torch.equal(found.latents(0, range(2)), clean) != noised
