@@ -198,7 +198,7 @@ def test_windows_are_for_patches_alone(workflow):
     assert "/windowed/w/tiny/" in plan.prototypes("windowed", method, 2, 0, 0)
     assert method.discovery["parts"] == 4  # a patch of the view's side is still cut from a longer image
     pseudo = {"few": {"source": "pseudo", "of": "windowed", "labelled": 0.5, "threshold": None}, **both}
-    with pytest.raises(LimbeckError, match=r"methods\.patches\.view: few labels whole images, not windows of 'w'"):
+    with pytest.raises(LimbeckError, match=r"methods\.patches\.view: few labels whole images, not the windows of 'w'"):
         workflow(run={**run, "datasets": ["few"]}, datasets=pseudo, methods={"patches": {**PATCHES, "view": "w"}}).plan()
 
 
