@@ -133,7 +133,8 @@ def test_the_patch_lies_on_the_garment_of_its_class(fashion):
     overlapping windows at steps of 8, and their maps are averaged where they overlap; a patch of 28 pixels is then chosen.
     """
     prior, images, labels, ids = fashion
-    rng = np.random.default_rng()
+    # 83 to 86 % over several draws of the cases: any other 200 would now and then fall short of 80 by chance
+    rng = np.random.default_rng(0)
     view, hits = View(size=32, resize="windows", stride=8), 0
     canvases, asked, sides = [], [], []
     for _ in range(200):
