@@ -32,13 +32,12 @@ def ours(images: int) -> float:
 
 
 def _timed(images: int, batch: int, together: bool) -> float:
-    from limbeck.diffusion.schedule import Schedule
     from limbeck.priors.dit import DitPrior
     from limbeck.selection.typicality import typicality
 
     torch.set_num_threads(1)
     prior = DitPrior(package_path("package:fashion-dit"))
-    schedule, generator = Schedule.of(prior.scheduler("ddim", 1)), torch.Generator().manual_seed(0)
+    schedule, generator = prior.schedule, torch.Generator().manual_seed(0)
     z = torch.randn(images, *prior.latent_shape, generator=generator)
     eps = torch.randn(DRAWS, *z.shape, generator=generator)
     t = torch.randint(100, 700, (images, DRAWS), generator=generator)

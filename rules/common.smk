@@ -94,20 +94,16 @@ def discovery_embedding(w):
     return PLAN.embedding_path(w) or []
 
 
-def scored_images(w):
-    """The images that are scored: those of the view that the maps are of."""
-    view = PLAN.judged(w.scoring, w.dataset)["view"]
-    return PLAN.images(w.dataset, "train", view)[int(w.shard)]
+def judged_images(name):
+    """The images that are scored and cut into patches, by the wildcard that names their maps or patches."""
+    return lambda w: PLAN.images(
+        w.dataset, "train", PLAN.judged(w[name], w.dataset)["view"]
+    )[int(w.shard)]
 
 
 def scored_latents(w):
     view = PLAN.judged(w.scoring, w.dataset)["view"]
     return f"{R}/{w.dataset}/{view}/{PLAN.vae_of(w.prior)}/latents/{w.shard}.zarr.zip"
-
-
-def localized_images(w):
-    view = PLAN.judged(w.patching, w.dataset)["view"]
-    return PLAN.images(w.dataset, "train", view)[int(w.shard)]
 
 
 def localized_scores(w):
@@ -119,29 +115,21 @@ def featured_patches(w):
     return PLAN.patches(w.dataset, w.vae, options, 0, w.shard)
 
 
-def features_prior(w):
-    """The prior whose latents or diffusion features patches are clustered by, where they are."""
-    features = PLAN.embedding_of(w.embedding, w.dataset)["features"]
-    return (
-        [f"{R}/priors/{w.vae}/{name}" for name in (INDEX, MANIFEST)]
-        if features in OF_PRIOR
-        else []
-    )
+def patch_space(w):
+    """Whose features patches are clustered by: the prior's, or an extractor's."""
+    return PLAN.embedding_of(w.embedding, w.dataset)["features"]
 
 
-def features_extractor(w):
+def patch_prior(w):
+    """The prior, where the features are its own."""
+    own = patch_space(w) in OF_PRIOR
+    return [f"{R}/priors/{w.vae}/{name}" for name in (INDEX, MANIFEST)] if own else []
+
+
+def patch_extractor(w):
     """Files of the extractor, where it is one that is loaded from a folder."""
-    features = PLAN.embedding_of(w.embedding, w.dataset)["features"]
+    features = patch_space(w)
     return [] if features in OF_PRIOR else PLAN.extractor_files(features)
-
-
-def features_teacher(name):
-    """A file of the run's teacher, where that is the extractor."""
-    return lambda w: (
-        f"{R}/{w.dataset}/teachers/{PLAN.run.teacher}/{name}"
-        if PLAN.embedding_of(w.embedding, w.dataset)["features"] == TEACHER
-        else []
-    )
 
 
 def picked_images(w):
@@ -241,11 +229,11 @@ def images(split):
     return lambda w: PLAN.images(w.dataset, split)
 
 
-def teacher_file(name):
+def teacher_file(name, extractor=lambda w: w.extractor):
     """A file of the run's teacher, where that is the extractor."""
     return lambda w: (
         f"{R}/{w.dataset}/teachers/{PLAN.run.teacher}/{name}"
-        if w.extractor == "teacher"
+        if extractor(w) == TEACHER
         else []
     )
 

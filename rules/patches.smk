@@ -1,6 +1,6 @@
 rule score:
     input:
-        images=scored_images,
+        images=judged_images("scoring"),
         latents=scored_latents,
         prior=f"{R}/priors/{{prior}}/{INDEX}",
         weights=f"{R}/priors/{{prior}}/{MANIFEST}",
@@ -43,7 +43,7 @@ use rule take_images as take_scores with:
 
 rule localize:
     input:
-        images=localized_images,
+        images=judged_images("patching"),
         scores=localized_scores,
     output:
         patches=f"{R}/{{dataset}}/{{prior}}/localized/{{patching}}/{{shard}}.zarr.zip",
@@ -66,10 +66,10 @@ rule patch_features:
     input:
         images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
         patches=featured_patches,
-        prior=features_prior,
-        extractor=features_extractor,
-        teacher=features_teacher("model.safetensors"),
-        record=features_teacher("teacher.json"),
+        prior=patch_prior,
+        extractor=patch_extractor,
+        teacher=teacher_file("model.safetensors", patch_space),
+        record=teacher_file("teacher.json", patch_space),
     output:
         embedding=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.zarr.zip",
         prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",

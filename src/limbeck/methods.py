@@ -1,7 +1,8 @@
-"""The registry of methods: a method is discovery + guidance + sampler, written as data.
+"""The registry of methods: a method is discovery, start, guidance, sampler and what is kept, written as data.
 
 ``METHODS`` holds the named compositions; a user's ``methods.<name>`` starts from one (``base``) and changes any key.
-Option keys are flat: each belongs to exactly one component of the composition, and one that belongs to none is refused.
+Option keys are flat: each belongs to a component of the composition (``target`` to a guidance and a start), and one that belongs
+to none is refused. ``limbeck.resolution`` makes a :class:`Method` of them.
 """
 
 import hashlib
@@ -190,7 +191,7 @@ class Method:
         for guidance in self.guidance:
             if guidance["kind"] == "manifold" and guidance["correction"] != "none" and guidance["t_stop"]:
                 assert self.sampler is not None
-                chosen = {key: guidance[key] for key in (*TangentOptions.model_fields, "t_stop", "target")}
+                chosen = {**_part(guidance, TangentOptions), **{key: guidance[key] for key in ("t_stop", "target")}}
                 return {**chosen, "discovery": self.discovery_name, **{key: self.sampler[key] for key in ("solver", "steps")}}
         return None
 
@@ -205,7 +206,7 @@ class Method:
         """What the statistics of inverted latents depend on besides prior and latents; None where the method starts from noise."""
         if self.drawn is None or self.sampler is None:
             return None
-        found = {**{key: self.drawn[key] for key in Inversion.model_fields}, "steps": self.sampler["steps"]}
+        found = {**_part(self.drawn, Inversion), "steps": self.sampler["steps"]}
         # at scale 1 they are not read, so they must not name the statistics
         return {**found, "cfg_channels": "all" if found["inversion_scale"] == 1 else self.sampler["cfg_channels"]}
 
@@ -217,7 +218,7 @@ class Method:
     @property
     def draws(self) -> dict[str, Any] | None:
         """What the choice of starting latents depends on besides the statistics, IPC and seed."""
-        return {key: self.drawn[key] for key in GroupSampling.model_fields} if self.drawn else None
+        return _part(self.drawn, GroupSampling) if self.drawn else None
 
     @property
     def start_name(self) -> str | None:
@@ -237,7 +238,7 @@ class Method:
 
 
 def _named(kind: str, options: Mapping[str, Any]) -> str:
-    # what is read in how large batches is the same up to rounding
+    # a batch's size changes what is made by no more than rounding, so a smaller one, after running out of memory, keeps the folder
     text = json.dumps({key: value for key, value in options.items() if not key.endswith("_batch")}, sort_keys=True)
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 

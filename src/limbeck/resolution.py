@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from limbeck.config import DIFT, NO_FEATURES, OF_PRIOR, TEACHER, VAE, Config, Model, Prior
+from limbeck.config import DIFT, NO_FEATURES, OF_PRIOR, TEACHER, VAE, Config, Model, Prior, View
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.methods import (
@@ -293,29 +293,39 @@ def _fill_patches(
 ) -> None:
     """What patches and mosaics take from the size of the images, and nothing that is not read."""
     for options in (each for each in built["discovery"] if DISCOVERY[each["kind"]].judge):
-        views = config.datasets[dataset].views
-        own = options.pop("view", None) or config.priors[prior].view
-        view = own if DISCOVERY[options["kind"]].judge == "prior" else config.datasets[dataset].view
-        if view not in views:
-            raise LimbeckError(f"{where}.view: no view {view!r} in dataset {dataset}; known: {sorted(views)}")
-        size = views[view].size
-        if "crops" in options:
-            options["crop_area"] = options["crop_area"] or [1.0, 1.0] if size <= WHOLE else options["crop_area"] or [0.25, 0.25]
-            if options["crop_area"] == [1.0, 1.0]:  # the same crop every time
-                options["crops"] = 1
-            cut = options["crop_area"] != [1.0, 1.0]
-        else:
-            options["view"] = view
-            options["patch_size"] = options["patch_size"] or (size if size <= WHOLE else size * 7 // 8)
-            cut = options["patch_size"] < size or views[view].resize == "windows"
-            if options["patch_size"] > size:
-                raise LimbeckError(f"{where}.patch_size: {options['patch_size']} is more than the {size} pixels of view {view!r}")
-            unread = ["dift_t", "dift_block", "dift_ensemble"] if options["features"] != DIFT else []
-            unread += ["dift_batch", "clusters", "n_init", "top_clusters"] if options["features"] == NO_FEATURES else []
-            for key in unread:
-                options.pop(key)
-        mosaic = options.pop("mosaic")
+        of_prior, spec = DISCOVERY[options["kind"]].judge == "prior", config.datasets[dataset]
+        if of_prior:
+            options["view"] = options["view"] or config.priors[prior].view
+        name = options.get("view", spec.view)
+        if name not in spec.views:
+            raise LimbeckError(f"{where}.view: no view {name!r} in dataset {dataset}; known: {sorted(spec.views)}")
+        fill = _fill_localization if of_prior else _fill_cropping
+        cut, mosaic = fill(where, options, spec.views[name]), options.pop("mosaic")
         options["parts"] = 4 if mosaic == "2x2" or (mosaic == "auto" and cut and ipc <= MOSAIC_IPC) else 1
+
+
+def _fill_localization(where: str, options: dict[str, Any], view: View) -> bool:
+    """Whether images are cut."""
+    whole = view.size if view.size <= WHOLE else view.size * 7 // 8
+    options["patch_size"] = options["patch_size"] or whole
+    if options["patch_size"] > view.size:
+        raise LimbeckError(
+            f"{where}.patch_size: {options['patch_size']} is more than the {view.size} pixels of {options['view']!r}"
+        )
+    unread = ["dift_t", "dift_block", "dift_ensemble"] if options["features"] != DIFT else []
+    unread += ["dift_batch", "clusters", "n_init", "top_clusters"] if options["features"] == NO_FEATURES else []
+    for key in unread:
+        options.pop(key)
+    return bool(options["patch_size"] < view.size or view.resize == "windows")
+
+
+def _fill_cropping(where: str, options: dict[str, Any], view: View) -> bool:  # noqa: ARG001
+    """Whether images are cut."""
+    options["crop_area"] = options["crop_area"] or ([1.0, 1.0] if view.size <= WHOLE else [0.25, 0.25])
+    cut: bool = options["crop_area"] != [1.0, 1.0]
+    if not cut:  # the same crop every time
+        options["crops"] = 1
+    return cut
 
 
 def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -81,8 +81,12 @@ def _finetune(plan: "Plan", w: Wildcards) -> Spec:
     prior = plan.config.priors[w["prior"]]
     assert prior.finetune is not None
     name = prior.finetune.dataset
-    options = {key: value for key, value in _load_options(plan, name, prior).items() if key != "refiner_start"}
-    slice_ = {"family": prior.family, "prior": options, "dtype": prior.dtype, "finetune": prior.finetune.read()}
+    slice_ = {
+        "family": prior.family,
+        "prior": _load_options(plan, name, prior),
+        "dtype": prior.dtype,
+        "finetune": prior.finetune.read(),
+    }
     return slice_, [FAMILIES[prior.family][0]]
 
 
@@ -125,19 +129,13 @@ def _tangents(plan: "Plan", w: Wildcards) -> Spec:
 def _invert(plan: "Plan", w: Wildcards) -> Spec:
     prior = plan.config.priors[w["prior"]]
     options = {"inversion": plan.inversion_of(w["inversion"], w["dataset"]), "family": prior.family}
-    return {**options, "prior": _load_options(plan, w["dataset"], prior)}, [FAMILIES[prior.family][0]]
+    return {**options, "prior": _refined(plan, w["dataset"], prior)}, [FAMILIES[prior.family][0]]
 
 
 def _score(plan: "Plan", w: Wildcards) -> Spec:
     prior, options = plan.config.priors[w["prior"]], plan.judged(w["scoring"], w["dataset"])
-    slice_ = {"family": prior.family, "prior": _scoring_prior(plan, w["dataset"], prior, options)}
+    slice_ = {"family": prior.family, "prior": _load_options(plan, w["dataset"], prior, options["view"])}
     return {**slice_, "scoring": scoring_options(options)}, [FAMILIES[prior.family][0]]
-
-
-def _scoring_prior(plan: "Plan", dataset: str, prior: Prior, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a prior that scores is loaded with: for the size of that view, and without a refiner."""
-    found = {key: value for key, value in _load_options(plan, dataset, prior).items() if key != "refiner_start"}
-    return {**found, "size": _size(plan, dataset, options["view"])}
 
 
 def _localize(plan: "Plan", w: Wildcards) -> Spec:
@@ -156,7 +154,7 @@ def _patch_features(plan: "Plan", w: Wildcards) -> Spec:
         slice_, modules = _features(plan, {"extractor": options["features"]})
         return {"patches": options, **slice_}, modules
     prior = plan.config.priors[w["vae"]]
-    slice_ = {"family": prior.family, "prior": _scoring_prior(plan, w["dataset"], prior, options)}
+    slice_ = {"family": prior.family, "prior": _load_options(plan, w["dataset"], prior, options["view"])}
     return {"patches": options, **slice_}, [FAMILIES[prior.family][0]]
 
 
@@ -190,14 +188,16 @@ def _imported(plan: "Plan", w: Wildcards) -> Spec:
     }, []
 
 
-def _load_options(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
-    """What a stored prior is loaded with."""
-    options: dict[str, Any] = {"size": _size(plan, dataset, prior.view)}
-    if prior.family != "dit":
-        options["prompt"] = prior.prompt
-    if prior.refiner:
-        options["refiner_start"] = prior.refiner_start
-    return options
+def _load_options(plan: "Plan", dataset: str, prior: Prior, view: str | None = None) -> dict[str, Any]:
+    """What a stored prior is loaded with, for images of its own view or of another; without a refiner."""
+    options: dict[str, Any] = {"size": _size(plan, dataset, view or prior.view)}
+    return options if prior.family == "dit" else {**options, "prompt": prior.prompt}
+
+
+def _refined(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
+    """The same, with its refiner where it has one."""
+    refiner = {"refiner_start": prior.refiner_start} if prior.refiner else {}
+    return {**_load_options(plan, dataset, prior), **refiner}
 
 
 def _sample(plan: "Plan", w: Wildcards) -> Spec:
@@ -209,7 +209,7 @@ def _sample(plan: "Plan", w: Wildcards) -> Spec:
         "start": method.start,
         "sampler": method.sampler,
         "family": prior.family,
-        "prior": _load_options(plan, w["dataset"], prior),
+        "prior": _refined(plan, w["dataset"], prior),
         "size": dataset.views[dataset.view].size,
         "channels": dataset.channels,
         "ipc": int(w["ipc"]),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.config import DitTraining
-from limbeck.diffusion.levels import variance_preserving
+from limbeck.diffusion.levels import levels, variance_preserving
 from limbeck.diffusion.sampling import combine, sample
 from limbeck.guidance.alignment import AlignmentGuidance
 from limbeck.guidance.base import Step, Targets
@@ -288,3 +288,27 @@ def test_undenoised_prototypes_are_not_noised_whatever_the_schedule_ends_with():
         found = _Start(spec, model, targets, None, None)
         assert found.step == 5 - int(5 * strength)
         assert torch.equal(found.latents(0, range(2)), clean) != noised
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++", "flow"])
+@pytest.mark.parametrize("strength", [0.3, 0.7, 1.0])
+def test_a_noised_prototype_comes_back_under_a_model_that_knows_it(solver, strength):
+    """Whatever step a solver begins with: where every prediction is that of c, sampling ends at c."""
+    c = torch.randn(2, 1, 3, 3)
+    config = {"num_train_timesteps": 1000} if solver == "flow" else CONFIG
+    scheduler = schedulers.build(config, solver, 10)
+    start = {"kind": "prototype", "strength": strength, "target": "centroid"}
+    model = SimpleNamespace(latent_shape=(1, 3, 3), scheduler=lambda *_: scheduler)
+    targets = SimpleNamespace(batch=lambda *_: Targets(members=-c, centroids=c))
+    beginning = _Start({"seed": 1, "start": start, "sampler": {"steps": 10, "solver": solver}}, model, targets, None, None)
+    grid, asked = levels(scheduler), []
+
+    def denoise(x, t, labels):  # noqa: ARG001
+        level = grid[beginning.step + len(asked)]
+        asked.append(t)
+        return (c - level.from_x * x) / level.from_output, None
+
+    labels = torch.zeros(2, dtype=torch.long)
+    out = sample(denoise, scheduler, beginning.latents(0, range(2)), labels, null=9, cfg_scale=1.0, start=beginning.step)
+    assert len(asked) == int(10 * strength)
+    torch.testing.assert_close(out.latents, c, rtol=1e-3, atol=1e-3)

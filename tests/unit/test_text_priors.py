@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from limbeck.diffusion.hidden import block_of, hidden
 from limbeck.diffusion.levels import levels
 from limbeck.diffusion.sampling import sample
 from limbeck.errors import LimbeckError
@@ -27,6 +28,7 @@ from limbeck.priors import schedulers
 from limbeck.priors.files import FILES, MANIFEST, missing_files
 from limbeck.priors.prompts import prompts
 from limbeck.priors.registry import load_prior
+from limbeck.selection.typicality import typicality
 from limbeck.stages.prior import run as store_prior
 from limbeck.store import read_json
 from tests import tiny_priors
@@ -357,3 +359,40 @@ def test_a_stored_index_names_no_place(stored):
     """What is stored must not depend on where it came from."""
     index = json.loads((stored["sdxl"] / "model_index.json").read_text())
     assert "_name_or_path" not in index
+
+
+# Patch selection.
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3"])
+def test_typicality_and_diffusion_features_of_a_prompted_prior(stored, family):
+    """Image by image, each at a timestep of its own, as in one batch."""
+    prior, rng = load_prior(family, stored[family], 32), np.random.default_rng()
+    labels, n = torch.tensor(prior.class_ids(CLASSES))[:3], 3
+    z, eps = (torch.from_numpy(rng.normal(size=(2, n, *prior.latent_shape))[i]).float() for i in range(2))
+    t, maps = torch.from_numpy(rng.integers(100, 700, (n, 1))), []
+    found = typicality(prior.denoise, prior.schedule, z, labels, prior.null, t, lambda _: eps)
+    block = block_of(prior, None)
+    features = hidden(prior, z, t[:, 0], labels, block)
+    for i in range(n):
+        step = t[i]
+        # flow matching: x = (1 - s) z + s eps, v = eps - z; else x = sqrt(abar) z + sqrt(1 - abar) eps
+        if family == "sd3":
+            alpha = 1 - step / 1000
+            sigma = step / 1000
+        else:
+            abar = prior.scheduler("ddim", 1).alphas_cumprod[step]
+            alpha, sigma = abar.sqrt(), (1 - abar).sqrt()
+        x = alpha.view(1, 1, 1, 1) * z[i : i + 1] + sigma.view(1, 1, 1, 1) * eps[i : i + 1]
+        errors = []
+        for label in (prior.null, int(labels[i])):
+            with torch.inference_mode():
+                out = prior.denoise(x, step, torch.tensor([label]))[0]
+            noise = x + alpha.view(1, 1, 1, 1) * out if family == "sd3" else out
+            errors.append(((noise - eps[i]) ** 2).sum(dim=1)[0])
+        maps.append(errors[0] - errors[1])
+        alone = hidden(prior, z[i : i + 1], step, labels[i : i + 1], block)
+        torch.testing.assert_close(features[i : i + 1], alone, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found, torch.stack(maps), rtol=1e-3, atol=1e-4)
+    assert found.abs().max() > 1e-6
+    assert features.ndim == 2

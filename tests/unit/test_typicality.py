@@ -108,7 +108,7 @@ def maps_of(prior: DitPrior, images: np.ndarray, labels: list[int], seed: int, d
             torch.stack([torch.from_numpy(r.standard_normal(z.shape[1:], dtype=np.float32)) for r in rngs]) for _ in range(draws)
         ]
         own = torch.tensor(labels[start : start + 64])
-        levels = Schedule.of(prior.scheduler("ddim", 1))
+        levels = prior.schedule
         found.append(typicality(prior.denoise, levels, z, own, prior.null, torch.from_numpy(times), eps.__getitem__).numpy())
     return np.concatenate(found)
 

@@ -10,10 +10,12 @@ from PIL import Image
 from limbeck.artifacts import DISTILLED, PROTOTYPES
 from limbeck.data.preprocessing import joined, resized
 from limbeck.errors import LimbeckError
+from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.priors.dit import DitPrior
 from limbeck.seeds import normal
 from limbeck.store import SUFFIX, Artifact
 from tests.conftest import Workflow, make_workflow
+from tests.unit.test_patches import arranged
 
 PATCHES = {"base": "patches", "n_draws": 1, "dift_ensemble": 1, "real_images_per_class": 40, "clusters": 4, "top_clusters": 2}
 D4M = {"base": "d4m", "steps": 4, "strength": 0.5, "n_init": 1}
@@ -136,17 +138,33 @@ def test_another_ipc_scores_locates_features_and_clusters_nothing_again(flow):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("features", ["teacher", "vae", "none"])
-def test_other_features_than_the_denoisers(flow, features):
+@pytest.mark.parametrize(("features", "dims"), [("teacher", 512), ("vae", 256), ("clip", 24), ("none", 0)])
+def test_other_features_than_the_denoisers(flow, tiny_clip, features, dims):
+    flow.overlay["extractors"] = {"clip": {"kind": "clip", "weights": str(tiny_clip)}}
     flow.overlay["run"] |= {"methods": ["patches"]}
     flow.overlay["methods"]["patches"] |= {"features": features}
     flow.build(*targets(flow))
+    plan, space = flow.plan(), flow.results / "fashion-mini/v32/tiny"
+    options = plan.method("patches", 2, "fashion-mini").discovery
+    with Artifact(plan.patches("fashion-mini", "tiny", options, 0, 0)) as found:
+        scores, labels, chosen = found["scores"], found["labels"], found["rows"]
+    clusters, distances = np.zeros(len(scores), int), -scores  # one cluster, the highest score the nearest: all by score
+    if dims:
+        with Artifact(space / f"embeddings/{embedding_name(embedding_options(options))}/0{SUFFIX}") as found:
+            assert found.shape("coordinates") == (400, dims)
+        with Artifact(space / f"fits/{fit_name(fit_options(options))}/0{SUFFIX}") as found:
+            clusters, distances = found["clusters"], found["distances"]
+    (rows,) = prototypes(flow, "patches", "parts")
+    for label in range(10):
+        own = labels == label
+        wanted = arranged(scores[own], 2, 1, clusters[own], distances[own], options.get("top_clusters", 1))
+        assert rows[2 * label : 2 * label + 2].tolist() == chosen[own][np.array(wanted)].tolist()
 
 
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        ({**PATCHES, "patch_size": 40}, r"methods\.m\.patch_size: 40 is more than the 32 pixels of view 'v32'"),
+        ({**PATCHES, "patch_size": 40}, r"methods\.m\.patch_size: 40 is more than the 32 pixels of 'v32'"),
         ({**PATCHES, "view": "v99"}, r"methods\.m\.view: no view 'v99' in dataset fashion-mini; known: \['v32'\]"),
         ({**PATCHES, "t_range": [0.7, 0.1]}, r"methods\.m: .*t_range \[0.7, 0.1\] is no range"),
         (

@@ -11,7 +11,6 @@ import torch
 from limbeck.config import Config
 from limbeck.data.preprocessing import apply_view
 from limbeck.data.sources import open_source, package_path
-from limbeck.diffusion.schedule import Schedule
 from limbeck.priors.base import Prior
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, stream
@@ -22,7 +21,7 @@ BATCH = 64
 
 def scores(prior: Prior, latents: torch.Tensor, ids: list[int], draws: int, seed: int = 0) -> np.ndarray:
     """(N, classes) mean typicality of every image for every class, the same timesteps and noise for all classes."""
-    schedule, out = Schedule.of(prior.scheduler("ddim", 1)), np.empty((len(latents), len(ids)))
+    schedule, out = prior.schedule, np.empty((len(latents), len(ids)))
     for start in range(0, len(latents), BATCH):
         z = latents[start : start + BATCH]
         rows = range(start, start + len(z))

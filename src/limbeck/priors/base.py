@@ -13,6 +13,7 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
+from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.priors.files import INDEX
 
@@ -26,6 +27,11 @@ class Prior(Protocol):
 
     latent_shape: tuple[int, int, int]
     null: int  # the label of "no class"
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise levels that it was trained at."""
+        ...
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
+from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.priors import schedulers
 from limbeck.priors.base import VaePrior, load_pipeline, vae_factor
@@ -49,6 +50,10 @@ class DitPrior(VaePrior):
         if prediction != "epsilon":
             raise LimbeckError(f"prior {name}: predicts {prediction}, only 'epsilon' is supported for DiT")
         return pipe
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.of(self.scheduler("ddim", 1))
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:

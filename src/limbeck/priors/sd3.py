@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
+from limbeck.diffusion.schedule import Schedule
 from limbeck.priors.base import load_pipeline
 from limbeck.priors.text import Embedded, TextPrior, encoded
 
@@ -22,6 +23,10 @@ class Sd3Prior(TextPrior):
         """The pipeline in a folder or under a hub name."""
         absent = ["feature_extractor", "image_encoder", *([] if t5 else ["text_encoder_3", "tokenizer_3"])]
         return load_pipeline(StableDiffusion3Pipeline, name, absent, **options)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.of(self.scheduler("flow", 1))
 
     def embed(self, prompt: str | None) -> Embedded:
         return encoded(self.pipe, prompt, pooled=True, prompt_2=None, prompt_3=None)

@@ -8,6 +8,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from limbeck.diffusion.schedule import Schedule
 from limbeck.priors import schedulers
 from limbeck.priors.base import VaePrior
 from limbeck.priors.prompts import prompts
@@ -29,6 +30,10 @@ class TextPrior(VaePrior):
                 module.eval().requires_grad_(False)
         self._prompts: list[str] = []
         self._embedded: dict[int, Embedded] = {}
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.of(self.scheduler("ddim", 1))
 
     @property
     def blocks(self) -> Sequence[torch.nn.Module]:

@@ -14,15 +14,17 @@ class Cutter(Artifact):
 
     def __init__(self, path: Path):
         super().__init__(path, IMAGES)
-        self._windows = {name: self[name] for name in ("windows", "corners")} if "windows" in self else None
+        self._places: tuple[np.ndarray, np.ndarray] | None = None
+        if "windows" in self:  # the first rows of all images and the end of the last, and every window's corner
+            self._places = np.append(np.flatnonzero(self["windows"] == 0), len(self)), self["corners"]
 
     def image(self, row: int) -> np.ndarray:
         """The image (H, W, channels) whose first row that is."""
-        if self._windows is None:
+        if self._places is None:
             return self.read("images", row, row + 1)[0]
-        following = np.flatnonzero(self._windows["windows"][row + 1 :] == 0)
-        stop = row + 1 + int(following[0]) if len(following) else len(self)
-        return joined(self.read("images", row, stop), self._windows["corners"][row:stop])
+        firsts, corners = self._places
+        stop = int(firsts[np.searchsorted(firsts, row, side="right")])
+        return joined(self.read("images", row, stop), corners[row:stop])
 
     def cut(self, row: int, box: np.ndarray) -> np.ndarray:
         """The patch (side, side, channels) of that image at ``box``: top, left, side."""

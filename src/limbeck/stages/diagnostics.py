@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -205,13 +204,12 @@ def _typicality(spec: Spec, out: Diagnostics) -> None:
         values, boxes, where = best["scores"], best["boxes"], dict(class_rows(best["labels"]))
         for label, maps in islice(maps_of_images(pixels, source), MAP_CLASSES):
             own, at = values[where[label]], boxes[where[label]]
-
-            def scored(i: int, maps: Any = maps, own: Any = own, at: Any = at) -> Scored:
+            pair = []
+            for i in (own.argmax(), own.argmin()):
                 row, grid, _ = maps[i]
                 top, left, side = at[i].tolist()
-                return Scored(pixels.image(row), grid, float(own[i]), (top, left, side))
-
-            shown[source.attrs["classes"][label]] = (scored(int(own.argmax())), scored(int(own.argmin())))
+                pair.append(Scored(pixels.image(row), grid, float(own[i]), (top, left, side)))
+            shown[source.attrs["classes"][label]] = (pair[0], pair[1])
     out.typicality = _encoded(typicality_figure(shown))
 
 

@@ -47,7 +47,7 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint
     points, of = read_all(latents, LATENTS, "latents", "labels")
     if points.shape[1:] != prior.latent_shape:
         raise LimbeckError(f"prior {folder.name}: takes latents {prior.latent_shape}, those to tune on are {points.shape[1:]}")
-    schedule = Schedule.of(prior.scheduler("ddim", 50))
+    schedule = prior.schedule
     data = Data(points, of, labels, prior.null, len(schedule))
     checkpoint = Checkpoint(
         index.parent.with_name(f".{index.parent.name}.checkpoint"), _task(spec, latents, folder), checkpoint_seconds

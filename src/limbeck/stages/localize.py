@@ -10,6 +10,8 @@ from limbeck.selection.patches import best_patch, merged
 from limbeck.stages.common import Spec, class_rows, params, write_joined
 from limbeck.store import Artifact
 
+Mapped = tuple[int, np.ndarray, tuple[int, int]]  # first row in the shard, map (H, W), height and width in pixels
+
 
 def run(spec: Spec, images: Path, scores: Path, patches: Path) -> None:
     """Write ``patches``. patch_size: pixels; the whole image where it is the view's side and the view has no windows."""
@@ -32,13 +34,8 @@ def places(pixels: Artifact, source: Artifact) -> float:
     return float(pixels.shape("images")[1] / source.shape("maps")[1])
 
 
-Mapped = tuple[int, np.ndarray, tuple[int, int]]
-
-
 def maps_of_images(pixels: Artifact, source: Artifact) -> Iterator[tuple[int, list[Mapped]]]:
-    """Per class its label, and of every scored image its first row in the shard, its map (H, W), joined from its windows', and its
-    height and width in pixels.
-    """
+    """Per class its label and its scored images; the map of several windows is joined from theirs."""
     factor, starts = places(pixels, source), {label: at.start for label, at in class_rows(pixels["labels"])}
     windows = {name: pixels[name] for name in ("windows", "corners")} if "windows" in pixels else None
     for label, at in class_rows(source["labels"]):

@@ -14,7 +14,6 @@ from limbeck.components import EXTRACTORS
 from limbeck.config import VAE
 from limbeck.data.preprocessing import resized
 from limbeck.diffusion.hidden import block_of, hidden
-from limbeck.diffusion.schedule import Schedule
 from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal
@@ -71,7 +70,6 @@ class _Prior:
         self.ids = self.model.class_ids(classes)
         if self.options["features"] != VAE:
             self.block = block_of(self.model, self.options["dift_block"])
-            self.schedule = Schedule.of(self.model.scheduler("flow" if spec["family"] == "sd3" else "ddim", 1))
 
     def __call__(self, images: np.ndarray, label: int, items: Sequence[int]) -> np.ndarray:
         z = self.model.encode(images)
@@ -81,5 +79,5 @@ class _Prior:
         total = torch.zeros(())
         for draw in range(self.options["dift_ensemble"]):
             eps = torch.stack([normal(tuple(z.shape[1:]), SEED, "patch_features", label, item, draw) for item in items])
-            total = total + hidden(self.model, self.schedule.noised(z, eps, t), t, labels, self.block)
+            total = total + hidden(self.model, self.model.schedule.noised(z, eps, t), t, labels, self.block)
         return F.normalize(total / self.options["dift_ensemble"]).numpy()

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from limbeck.artifacts import IMAGES, LATENTS, SCORES
-from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
@@ -73,7 +72,7 @@ class _Scorer:
     def __init__(self, spec: Spec, prior: Path, classes: list[str]):
         self.options, self.classes = spec["scoring"], classes
         self.model = load_prior(spec["family"], prior.parent, **spec["prior"])
-        self.schedule = Schedule.of(self.model.scheduler("flow" if spec["family"] == "sd3" else "ddim", 1))
+        self.schedule = self.model.schedule
         self.ids = self.model.class_ids(classes)
 
     def __call__(self, z: torch.Tensor, label: int, rows: list[int]) -> np.ndarray:
