@@ -238,6 +238,34 @@ def teacher_file(name, extractor=lambda w: w.extractor):
     )
 
 
+def given_weights(w):
+    """The state dict of a teacher that is not trained here."""
+    return PLAN.config.teachers[w.teacher].weights or []
+
+
+def teacher_files(dataset, names):
+    """Weights and records of teachers."""
+    folders = [f"{R}/{dataset}/teachers/{name}" for name in names]
+    files = ("model.safetensors", "teacher.json")
+    return [f"{folder}/{name}" for folder in folders for name in files]
+
+
+def labelling_teachers(w):
+    return teacher_files(w.dataset, PLAN.labellers(w.protocol))
+
+
+def online_teachers(w):
+    return teacher_files(w.dataset, PLAN.online_teachers(w.protocol, w.ipc))
+
+
+def stored_labels(w):
+    return PLAN.soft_labels(w.dataset, w.method, w.ipc, int(w.seed), w.protocol)
+
+
+def held_out_images(w):
+    return PLAN.held_out(w.dataset) or []
+
+
 def extractor_files(w):
     return PLAN.extractor_files(w.extractor)
 
@@ -267,7 +295,7 @@ def report_cells(w):
             files += [
                 f"{cell}/metrics.json",
                 *(
-                    f"{cell}/students/{PLAN.run.protocol}/{s}.json"
+                    f"{cell}/students/{PLAN.run.protocols[0]}/{s}.json"
                     for s in PLAN.run.students
                 ),
             ]

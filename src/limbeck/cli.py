@@ -65,6 +65,11 @@ def _paths(text: str) -> list[Path]:
     return [Path(part) for part in text.split()]
 
 
+def _folders(text: str) -> list[Path]:
+    """The folders of files, each once."""
+    return list(dict.fromkeys(path.parent for path in _paths(text)))
+
+
 @contextmanager
 def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, float] | None = None) -> Iterator[dict[str, Any]]:
     """Parse the spec; afterwards write the sidecar, with what the stage ``measured`` of itself."""
@@ -411,20 +416,39 @@ def export(*, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Pat
 
 
 @app.command()
+def hold_out(*, spec: SpecOption, prov: ProvOption, train: Paths, images: Path = typer.Option()) -> None:
+    """Real training images by which students may select their epoch."""
+    from limbeck.stages.hold_out import run
+
+    with _stage(spec, prov, {"train": _paths(train)}) as s:
+        run(s, _paths(train), images)
+
+
+@app.command()
 def teacher(
     *,
     spec: SpecOption,
     prov: ProvOption,
     train: Paths,
     test: Paths,
+    given: Path | None = None,
     weights: Path = typer.Option(),
     record: Path = typer.Option(),
 ) -> None:
-    """A classifier trained on the real data."""
+    """A classifier trained on the real data, or of given weights."""
     from limbeck.stages.teacher import run
 
-    with _stage(spec, prov, {"train": _paths(train), "test": _paths(test)}) as s:
-        run(s, _paths(train), _paths(test), weights, record)
+    with _stage(spec, prov, {"train": _paths(train), "test": _paths(test), "given": given}) as s:
+        run(s, _paths(train), _paths(test), weights, record, given)
+
+
+@app.command()
+def soft_labels(*, spec: SpecOption, prov: ProvOption, distilled: Paths, teachers: Paths, labels: Path = typer.Option()) -> None:
+    """A teacher's labels of every view of a distilled set that one training sees."""
+    from limbeck.stages.soft_labels import run
+
+    with _stage(spec, prov, {"distilled": _paths(distilled), "teachers": _paths(teachers)}) as s:
+        run(s, _paths(distilled), _folders(teachers), labels)
 
 
 @app.command()
@@ -479,12 +503,23 @@ def measure(
 
 
 @app.command()
-def train(*, spec: SpecOption, prov: ProvOption, distilled: Paths, test: Paths, result: Path = typer.Option()) -> None:
+def train(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    distilled: Paths,
+    test: Paths,
+    held: Path | None = None,
+    teachers: Paths = "",
+    stored: Paths = "",
+    result: Path = typer.Option(),
+) -> None:
     """Train and test a student."""
     from limbeck.stages.train import run
 
-    with _stage(spec, prov, {"distilled": _paths(distilled), "test": _paths(test)}) as s:
-        run(s, _paths(distilled), _paths(test), result)
+    inputs = {"distilled": _paths(distilled), "test": _paths(test), "held": held}
+    with _stage(spec, prov, {**inputs, "teachers": _paths(teachers), "stored": _paths(stored)}) as s:
+        run(s, _paths(distilled), _paths(test), result, held, _folders(teachers), _paths(stored))
 
 
 @app.command()
@@ -534,7 +569,7 @@ def check(folder: Path = typer.Argument(help="results folder, or one artifact"))
 
 @app.command()
 def schema(out: Path = typer.Argument(help="repository root")) -> None:
-    """Write the generated files: the config's JSON schema, config.yaml's defaults are tested against it, and docs/ARTIFACTS.md."""
+    """Write the generated files: the config's JSON schema, docs/ARTIFACTS.md and docs/PROTOCOLS.md."""
     from limbeck.inspection import write_generated
 
     write_generated(out)

@@ -274,11 +274,21 @@ class Prior(Model):
 
 
 class Teacher(Model):
-    """A classifier trained on the real data; also the default feature extractor."""
+    """A classifier trained on the real data, or given; or several whose labels are averaged. The run's is the default extractor."""
 
-    student: Name = "convnet3-w32"
-    protocol: Name = "tiny-teacher"
+    student: Name = Field("convnet3-w32", description="its architecture")
+    protocol: Name = Field("tiny-teacher", description="how it is trained; with weights its input's size and normalisation alone")
     seed: int = 0
+    weights: str | None = Field(
+        None, min_length=1, description="a state dict instead of training: .safetensors, or .pt and .pth as torch saves them"
+    )
+    members: Names | None = Field(None, description="teachers whose soft labels are averaged, instead of all the above")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Teacher":
+        for key in sorted(self.model_fields_set - {"members"}) if self.members else ():
+            raise ValueError(f"'{key}' is not read of a teacher with 'members'; remove it")
+        return self
 
 
 class Extractor(Model):
@@ -308,7 +318,13 @@ class Run(Model):
     )
     seeds: tuple[int, ...] | dict[int, tuple[int, ...]] = Field((0,), description="generation seeds, or a mapping by IPC")
     repeats: int = Field(2, ge=1, description="trainings per generation seed")
-    protocol: Name = "tiny-hard"
+    held_out: int = Field(
+        50, ge=0, description="real training images per class, at most a tenth, on which a training's epoch is selected; 0: none"
+    )
+    soft_labels: Literal["online", "cached"] = Field(
+        "online", description="protocols of soft labels: whether the teacher looks on, or labels first; the students are the same"
+    )
+    protocols: Names = Field(("tiny-hard",), description="built in (docs/PROTOCOLS.md) or of 'protocols'")
     students: tuple[Name, ...] = Field(("convnet3-w32",), min_length=1)
     teacher: Name = "convnet3"
 
@@ -356,6 +372,7 @@ class Config(Model):
         "mgd_s3": {"base": "mgd", "weight": 0.1, "keep": "subgroup"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
+    protocols: dict[Name, dict[str, Any]] = Field({}, description="a built-in protocol as 'base' and what differs from it")
     extractors: dict[Name, Extractor] = {}
 
     @property

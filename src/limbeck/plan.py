@@ -53,6 +53,26 @@ class Plan(Lookup):
             dataset = spec.of
         return [f"{self.root}/{dataset}/{view}/images/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
+    def held_out(self, dataset: str) -> str | None:
+        """The real images that students select their epoch by; None where the run holds none out."""
+        spec = self.dataset(dataset)
+        return f"{self.root}/{dataset}/{spec.view}/images/held_out.zarr.zip" if self.run.held_out else None
+
+    def online_teachers(self, protocol: str, ipc: int | str) -> tuple[str, ...]:
+        """The teachers that look on while a protocol's students are trained."""
+        return () if self._stores(ipc) else self.labellers(protocol)
+
+    def soft_labels(self, dataset: str, method: str, ipc: int | str, seed: int, protocol: str) -> list[str]:
+        """The stored labels of a cell's repeats; none where labels are hard or a teacher looks on."""
+        if not self._stores(ipc) or not self.labellers(protocol):
+            return []
+        folder = f"{self.cell(dataset, method, int(ipc), seed)}/labels/{protocol}"
+        return [f"{folder}/{repeat}.zarr.zip" for repeat in range(self.run.repeats)]
+
+    def _stores(self, ipc: int | str) -> bool:
+        # labels of every epoch of a whole training set would be larger than it
+        return self.run.soft_labels == "cached" and ipc != "all"
+
     def features(self, dataset: str, split: str, extractor: str = EXTRACTOR) -> list[str]:
         """All shards of the real features of a split."""
         return [f"{self.root}/{dataset}/features/{extractor}/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]

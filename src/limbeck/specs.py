@@ -6,11 +6,12 @@ Each function takes the plan and a job's wildcards, and returns the config slice
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import components, protocols
+from limbeck import components
 from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
 from limbeck.data.folders import stamp
 from limbeck.errors import LimbeckError
@@ -230,18 +231,44 @@ def _export(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"dataset": w["dataset"], "method": w["method"], "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
-def _classifier(student: str, protocol: str, ipc: int) -> Spec:
-    chosen = protocols.get(protocol, "protocol")
-    slice_ = {"student": student, "protocol": protocol, "settings": chosen.spec(), "steps": chosen.steps_for(ipc)}
-    return slice_, [STUDENTS[student].module]
-
-
 def _teacher(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("teachers", w["teacher"], plan.config.teachers)
     teacher = plan.config.teachers[w["teacher"]]
-    per_class = plan.per_class(w["dataset"])
-    slice_, modules = _classifier(teacher.student, teacher.protocol, per_class)
-    return {**slice_, "seed": teacher.seed}, modules
+    settings = plan.settings(teacher.protocol, teacher.student, w["dataset"], plan.per_class(w["dataset"]))
+    slice_ = {"teacher": w["teacher"], "student": teacher.student, "settings": settings.model_dump(mode="json")}
+    origin = {"given": True} if teacher.weights else {"protocol": teacher.protocol, "seed": teacher.seed}
+    return {**slice_, **origin}, [STUDENTS[teacher.student].module]
+
+
+def _labellers(plan: "Plan", protocol: str) -> Spec:
+    """Who labels for a protocol, and the modules that they are of."""
+    found, names = plan.protocol(protocol), plan.labellers(protocol)
+    slice_ = {"teacher": found.teacher or plan.run.teacher, "teachers": list(names)} if names else {"teachers": []}
+    return slice_, [STUDENTS[plan.config.teachers[name].student].module for name in names]
+
+
+def _tiles(plan: "Plan", w: Wildcards) -> int:
+    """How many patches lie along a side of the images of a cell: 2 of its mosaics."""
+    if w["method"] == FULL:
+        return 1
+    options = plan.method(w["method"], int(w["ipc"]), w["dataset"]).discovery or {}
+    return math.isqrt(options.get("parts", 1))
+
+
+def _soft_labels(plan: "Plan", w: Wildcards) -> Spec:
+    # any student will do: what they see does not depend on the architecture
+    settings = plan.settings(w["protocol"], plan.run.students[0], w["dataset"], int(w["ipc"]), _tiles(plan, w))
+    unread = {"lr", "weight_decay", "optimiser", "momentum", "decay", "schedule", "schedule_by", "evaluations"}
+    labellers, modules = _labellers(plan, w["protocol"])
+    slice_ = {
+        "protocol": w["protocol"],
+        "settings": {**settings.model_dump(mode="json", exclude=unread), "lr": 1.0, "weight_decay": 0.0},
+    }
+    return {**slice_, **labellers, "seed": int(w["seed"]), "repeat": int(w["repeat"])}, modules
+
+
+def _hold_out(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+    return {"held_out": plan.run.held_out}, []
 
 
 def _features(plan: "Plan", w: Wildcards) -> Spec:
@@ -265,8 +292,10 @@ def _measure(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
 def _train(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("run.students", w["student"], STUDENTS)
     per_class = plan.per_class(w["dataset"]) if w["ipc"] == "all" else int(w["ipc"])
-    slice_, modules = _classifier(w["student"], w["protocol"], per_class)
-    return {**slice_, "seed": int(w["seed"]), "repeats": plan.run.repeats}, modules
+    settings = plan.settings(w["protocol"], w["student"], w["dataset"], per_class, _tiles(plan, w))
+    labellers, modules = _labellers(plan, w["protocol"])
+    slice_ = {"student": w["student"], "protocol": w["protocol"], "settings": settings.model_dump(mode="json"), **labellers}
+    return {**slice_, "seed": int(w["seed"]), "repeats": plan.run.repeats}, [STUDENTS[w["student"]].module, *modules]
 
 
 def _report(plan: "Plan", w: Wildcards) -> Spec:
@@ -284,7 +313,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "rows": rows,
         "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
         "first_seed": plan.first_seed(ipc),
-        "protocol": plan.run.protocol,
+        "protocol": plan.run.protocols[0],
         "students": list(plan.run.students),
         "extractor": EXTRACTOR,
         **plan.diagnostics(w["dataset"], ipc),
@@ -321,6 +350,8 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "features": _features,
     "embed": _embed,
     "measure": _measure,
+    "hold_out": _hold_out,
+    "soft_labels": _soft_labels,
     "train": _train,
     "report": _report,
 }

@@ -9,7 +9,14 @@ from snakemake.utils import update_config
 from limbeck.config import Config
 from limbeck.derived import inherit
 from limbeck.errors import LimbeckError
-from limbeck.inspection import GENERATED_DOC, GENERATED_SCHEMA, artifacts_page, config_schema
+from limbeck.inspection import (
+    GENERATED_DOC,
+    GENERATED_PROTOCOLS,
+    GENERATED_SCHEMA,
+    artifacts_page,
+    config_schema,
+    protocols_page,
+)
 from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.plan import Plan
 from limbeck.resolution import resolve
@@ -36,6 +43,7 @@ def test_config_yaml_is_the_packages_defaults():
 def test_generated_files_are_in_step():
     assert (ROOT / GENERATED_SCHEMA).read_text() == config_schema(), "run: limbeck schema ."
     assert (ROOT / GENERATED_DOC).read_text() == artifacts_page(), "run: limbeck schema ."
+    assert (ROOT / GENERATED_PROTOCOLS).read_text() == protocols_page(), "run: limbeck schema ."
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("**/*.yaml")), ids=lambda p: p.name)
@@ -61,7 +69,7 @@ def test_ready_made_configs_validate(path):
         ({"run__prior": "dalle"}, r"run\.prior: unknown name 'dalle'; known: \['fashion-dit', 'fashion-dit-im'\]"),
         ({"run__methods": ["mdg"]}, r"run\.methods: unknown method 'mdg'"),
         ({"run__datasets": ["cifar"]}, r"run\.datasets: unknown name 'cifar'"),
-        ({"run__protocol": "tiny"}, r"run\.protocol: unknown protocol 'tiny'; choose one of"),
+        ({"run__protocols": ["tiny"]}, r"run\.protocols: unknown protocol 'tiny'; choose one of"),
         ({"run__students": ["resnet"]}, r"run\.students: unknown name 'resnet'"),
         ({"methods__mgd__weight": 2}, r"methods\.mgd\.weight: .*less than or equal to 1 \(got 2\)"),
         ({"methods__manifoldgd__t_stop": 51}, r"methods\.manifoldgd\.t_stop: 51 is beyond the 50 steps"),

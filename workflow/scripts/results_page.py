@@ -62,7 +62,7 @@ def sweeps(name: str) -> Plan:
 
 def results(plan: Plan, name: str) -> dict[int, str]:
     """seed -> the student's result file."""
-    student = f"students/{plan.run.protocol}/{plan.run.students[0]}.json"
+    student = f"students/{plan.run.protocols[0]}/{plan.run.students[0]}.json"
     return {seed: f"{plan.cell(DATA, name, IPC, seed)}/{student}" for seed in plan.seeds(IPC)}
 
 

@@ -18,6 +18,7 @@ class Student:
     factory: str
     options: dict[str, Any]
     side: int = 1
+    family: str = "convnet"
 
 
 STUDENTS: dict[str, Student] = {
