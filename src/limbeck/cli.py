@@ -415,7 +415,7 @@ def export(*, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Pat
         run(s, _paths(distilled), classes)
 
 
-@app.command()
+@app.command("hold_out")
 def hold_out(*, spec: SpecOption, prov: ProvOption, train: Paths, images: Path = typer.Option()) -> None:
     """Real training images by which students may select their epoch."""
     from limbeck.stages.hold_out import run
@@ -442,7 +442,7 @@ def teacher(
         run(s, _paths(train), _paths(test), weights, record, given)
 
 
-@app.command()
+@app.command("soft_labels")
 def soft_labels(*, spec: SpecOption, prov: ProvOption, distilled: Paths, teachers: Paths, labels: Path = typer.Option()) -> None:
     """A teacher's labels of every view of a distilled set that one training sees."""
     from limbeck.stages.soft_labels import run
