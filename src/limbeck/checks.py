@@ -13,7 +13,8 @@ from limbeck.methods import FULL, Method
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
 from limbeck.resolution import check_ipc, check_reencoded
-from limbeck.students.registry import STUDENTS
+from limbeck.students.construct import misfit
+from limbeck.students.registry import STUDENTS, architecture
 
 if TYPE_CHECKING:
     from limbeck.plan import Plan
@@ -107,6 +108,7 @@ def _dataset(plan: "Plan", dataset: str) -> None:
     spec = plan.dataset(dataset)
     if spec.views[spec.view].resize == "windows":
         raise LimbeckError(f"datasets.{dataset}.views.{spec.view}: students cannot be trained on windows; name another view first")
+    _students(plan, dataset)
     plan.source(dataset).counts("test")
     plan.extractor_files(plan.dataset(dataset).extractor)
     for ipc in plan.run.ipc:
@@ -132,6 +134,18 @@ def _dataset(plan: "Plan", dataset: str) -> None:
             if plan.reencodes:
                 check_reencoded(method, plan.run.prior)
             _patches(plan, method, dataset, ipc)
+
+
+def _students(plan: "Plan", dataset: str) -> None:
+    """Networks that take the size of a protocol's images."""
+    run, spec = plan.run, plan.dataset(dataset)
+    labellers = {name for protocol in run.protocols for name in plan.labellers(protocol)}
+    teachers = [(f"teachers.{name}", plan.config.teachers[name]) for name in sorted({run.teacher, *labellers})]
+    cases = [("run.students", student, protocol) for student in run.students for protocol in run.protocols]
+    for key, student, protocol in [*cases, *((f"{key}.student", t.student, t.protocol) for key, t in teachers)]:
+        size = plan.protocol(protocol).size or spec.views[spec.view].size
+        if complaint := misfit(architecture(student), size):
+            raise LimbeckError(f"{key}: {student} under {protocol} on {dataset}: {complaint}; choose another of {sorted(STUDENTS)}")
 
 
 def _patches(plan: "Plan", method: Method, dataset: str, ipc: int) -> None:

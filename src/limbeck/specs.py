@@ -18,7 +18,7 @@ from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, patching_options, scoring_options
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
-from limbeck.students.registry import STUDENTS
+from limbeck.students.registry import STUDENTS, architecture
 
 if TYPE_CHECKING:
     from limbeck.plan import Plan
@@ -235,7 +235,7 @@ def _teacher(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("teachers", w["teacher"], plan.config.teachers)
     teacher = plan.config.teachers[w["teacher"]]
     settings = plan.settings(teacher.protocol, teacher.student, w["dataset"], plan.per_class(w["dataset"]))
-    slice_ = {"teacher": w["teacher"], "student": teacher.student, "settings": settings.model_dump(mode="json")}
+    slice_ = {"teacher": w["teacher"], "architecture": architecture(teacher.student), "settings": settings.model_dump(mode="json")}
     origin = {"given": True} if teacher.weights else {"protocol": teacher.protocol, "seed": teacher.seed}
     return {**slice_, **origin}, [STUDENTS[teacher.student].module]
 
@@ -294,8 +294,9 @@ def _train(plan: "Plan", w: Wildcards) -> Spec:
     per_class = plan.per_class(w["dataset"]) if w["ipc"] == "all" else int(w["ipc"])
     settings = plan.settings(w["protocol"], w["student"], w["dataset"], per_class, _tiles(plan, w))
     labellers, modules = _labellers(plan, w["protocol"])
-    slice_ = {"student": w["student"], "protocol": w["protocol"], "settings": settings.model_dump(mode="json"), **labellers}
-    return {**slice_, "seed": int(w["seed"]), "repeats": plan.run.repeats}, [STUDENTS[w["student"]].module, *modules]
+    slice_ = {"protocol": w["protocol"], "settings": settings.model_dump(mode="json"), **labellers}
+    slice_ |= {"architecture": architecture(w["student"]), "seed": int(w["seed"]), "repeats": plan.run.repeats}
+    return slice_, [STUDENTS[w["student"]].module, *modules]
 
 
 def _report(plan: "Plan", w: Wildcards) -> Spec:

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from limbeck.store import read_json
+from limbeck.students.construct import construct
 from limbeck.students.inputs import Normalisation, network_input
-from limbeck.students.registry import build
 
 
 class TeacherExtractor:
@@ -24,7 +24,7 @@ class TeacherExtractor:
         self.size: int = info["input"]["size"]
         self.normalise: Normalisation = info["input"]["normalise"]
         self.classes: list[str] = info["classes"]
-        self.model: nn.Module = build(info["student"], info["input"]["channels"], len(self.classes), self.size).eval()
+        self.model: nn.Module = construct(info["architecture"], info["input"]["channels"], len(self.classes), self.size).eval()
         self.model.load_state_dict(load_file(weights))
         self.dim = int(self.model.head.in_features)  # type: ignore[union-attr, arg-type]
         self.files = {"weights": weights}

@@ -17,9 +17,9 @@ from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.protocols import Settings
 from limbeck.stages.common import Spec, classes_of, read_all, resize_to
 from limbeck.store import digest, replacing
+from limbeck.students.construct import construct
 from limbeck.students.evaluation import order_complaint, permuted, predict
 from limbeck.students.labels import Online
-from limbeck.students.registry import build
 
 
 def read_set(paths: Sequence[Path], settings: Settings) -> tuple[np.ndarray, np.ndarray]:
@@ -28,9 +28,9 @@ def read_set(paths: Sequence[Path], settings: Settings) -> tuple[np.ndarray, np.
     return resize_to(images, settings.size or images.shape[1]), labels
 
 
-def builder(student: str, images: np.ndarray, classes: int) -> Callable[[], nn.Module]:
+def builder(architecture: Mapping[str, Any], images: np.ndarray, classes: int) -> Callable[[], nn.Module]:
     """What builds a student for a set of images (N, H, W, C)."""
-    return lambda: build(student, images.shape[-1], classes, images.shape[1])
+    return lambda: construct(architecture, images.shape[-1], classes, images.shape[1])
 
 
 def online(

@@ -33,7 +33,7 @@ def run(
     settings = Settings.model_validate(spec["settings"])
     names = classes_of(train_images[0])
     test, labels = read_set(test_images, settings)
-    make = builder(spec["student"], test, len(names))
+    make = builder(spec["architecture"], test, len(names))
     model = _loaded(make(), given, spec) if given else _trained(spec, settings, train_images, make)
     predicted = predict(model, test, settings.normalise)
     _gate(spec["teacher"], predicted, labels, names)
@@ -45,7 +45,7 @@ def run(
         "test_images": len(test),
         "classes": names,
         "input": {"channels": test.shape[-1], "size": test.shape[1], "normalise": settings.normalise},
-        "student": spec["student"],
+        "architecture": spec["architecture"],
         "sha256": {weights.name: digest(weights)},
         "parameters": int(np.sum([p.numel() for p in model.parameters()])),
     }
@@ -69,7 +69,9 @@ def _loaded(model: nn.Module, path: Path, spec: Spec) -> nn.Module:
         model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     except Exception as error:  # safetensors, torch and load_state_dict raise their own
         said = " ".join(str(error).split())[:300]
-        raise LimbeckError(f"{key}: {path} is no state dict of {spec['student']} for these images and classes ({said})") from None
+        raise LimbeckError(
+            f"{key}: {path} is no state dict of {spec['architecture']['name']} for these images and classes ({said})"
+        ) from None
     return model.eval()
 
 

@@ -46,7 +46,7 @@ def run(
     checkpoint = Checkpoint(result, spec, [*distilled, *test, *stored, *(folder / "model.safetensors" for folder in teachers)])
     state = checkpoint.load()
     repeats: list[Record] = state.get("repeats", [])
-    make = builder(spec["student"], images, len(classes))
+    make = builder(spec["architecture"], images, len(classes))
     for repeat in range(len(repeats), spec["repeats"]):
         source = Cached(_stored(stored[repeat]), len(classes)) if stored else soft
         watch = _Watch(f"train {repeat + 1}/{spec['repeats']}", settings, tested, held, checkpoint, repeats, state.pop("curve", []))
