@@ -14,13 +14,14 @@ from benchmarks import (
     group_sampling,
     manifold_cost,
     pinned_threads,
+    replicas,
     subgroup,
     tangent_kernel,
     typicality,
 )
 
 ALL = (
-    *(pinned_threads, encode_memory, tangent_kernel, manifold_cost),
+    *(pinned_threads, replicas, encode_memory, tangent_kernel, manifold_cost),
     *(discovery, group_sampling, subgroup, coresets, typicality),
 )
 

@@ -43,13 +43,18 @@ def _main(
         libc = ctypes.CDLL(None)
         if os.environ.get("LIMBECK_DIE_WITH_PARENT"):
             libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan writes into a rerun
-        if hasattr(libc, "mallopt"):  # glibc
-            # Tensors of some MB come and go in every step. By default each goes back to the kernel, and the page faults of the next
-            # make a student's training step half as long again, inversion a fifth.
-            libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
-            libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
+        keep_freed_memory()
     if log:
         _log_to(log)
+
+
+def keep_freed_memory() -> None:
+    """Tensors of some MB come and go in every step. By default each goes back to the kernel, and the page faults of the next make a
+    student's training step half as long again, inversion a fifth."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
 
 
 def _log_to(path: Path) -> None:
