@@ -65,23 +65,29 @@ def test_training_equals_an_independently_written_loop(schedule, by):
         assert torch.allclose(ours.double(), theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("student", ["convnet3-w32", "linear"])
-def test_one_step_under_minimax_equals_one_written_out(student):
-    """A fixed batch, whose views are drawn once and mixed by hand; labels of both images of a mixture."""
-    images, labels = sets(np.random.default_rng(1), 6, 3, 16, 3)
-    settings = PROTOCOLS["minimax-hard-256"].settings(2, 3, "convnet").model_copy(update={"size": 16, "epochs": 1})
-    make = {
-        "convnet3-w32": lambda: build("convnet3-w32", 3, 3, 16),
-        "linear": lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3)),
-    }[student]
+@pytest.mark.parametrize(
+    ("student", "size"),
+    [
+        ("convnet3-w32", 16),
+        *(pytest.param(name, 256, marks=pytest.mark.long) for name in ("convnet6", "resnetap10", "resnet18-in")),
+    ],
+)
+def test_one_step_under_minimax_equals_one_written_out(student, size):
+    """A fixed batch, whose views are drawn once and mixed by hand; labels of both images of a mixture; in float64."""
+    images, labels = sets(np.random.default_rng(1), 6, 3, size, 3)
+    settings = PROTOCOLS["minimax-hard-256"].settings(2, 3, "convnet").model_copy(update={"epochs": 1})
+
+    def make():
+        return build(student, 3, 3, size)
+
     made = []
     trained = train(lambda: made.append(make()) or copy.deepcopy(made[0]), images, labels, settings, 5, 2, said_nothing)
     (batch,) = Views(settings, 6, 5, 2).epoch(0)
     x = torch.from_numpy(images[batch.rows]).permute(0, 3, 1, 2).float() / 255
     for options, u in zip(settings.augment, batch.numbers, strict=True):
         x = APPLY[options.kind](x, u, options)
-    top, bottom, left, right = cutmix_box(batch.mix[0], batch.mix[1:], 16, 16)
-    inside = torch.zeros(16, 16, dtype=torch.bool)
+    top, bottom, left, right = cutmix_box(batch.mix[0], batch.mix[1:], size, size)
+    inside = torch.zeros(size, size, dtype=torch.bool)
     inside[top:bottom, left:right] = True
     x = torch.where(inside, x[batch.other], x)
     x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -96,7 +102,6 @@ def test_one_step_under_minimax_equals_one_written_out(student):
 
 
 def test_adamw_decays_matrices_alone_where_it_is_said_to():
-    _images, _labels = sets(np.random.default_rng(0))
     settings = PROTOCOLS["rded-soft"].settings(10, 4, "convnet").model_copy(update={"epochs": 1})
     optimiser = make_optimiser(build("convnet3-w32", 1, 4, 16), settings)
     decays = {p.ndim > 1: group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
