@@ -31,7 +31,8 @@ def check(plan: "Plan") -> None:
     run = plan.run
     plan.known("run.prior", run.prior, plan.config.priors)
     plan.known("run.teacher", run.teacher, plan.config.teachers)
-    protocols.get(run.protocol, "run.protocol")
+    for name in run.protocols:
+        protocols.get(name, "run.protocols")
     for student in run.students:
         plan.known("run.students", student, STUDENTS)
     for name, teacher in plan.config.teachers.items():

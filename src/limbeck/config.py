@@ -308,7 +308,7 @@ class Run(Model):
     )
     seeds: tuple[int, ...] | dict[int, tuple[int, ...]] = Field((0,), description="generation seeds, or a mapping by IPC")
     repeats: int = Field(2, ge=1, description="trainings per generation seed")
-    protocol: Name = "tiny-hard"
+    protocols: tuple[Name, ...] = Field(("tiny-hard",), min_length=1, description="every student is trained under each")
     students: tuple[Name, ...] = Field(("convnet3-w32",), min_length=1)
     teacher: Name = "convnet3"
 

@@ -14,9 +14,11 @@ from limbeck import components, protocols
 from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
 from limbeck.data.folders import stamp
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL, patching_options, scoring_options
+from limbeck.methods import FULL, Method, patching_options, scoring_options
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
+from limbeck.report.published import FILE as PUBLISHED
+from limbeck.report.published import name_of
 from limbeck.students.registry import STUDENTS
 
 if TYPE_CHECKING:
@@ -276,7 +278,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         method = None if name == FULL else plan.method(name, ipc, w["dataset"])
         parts = ("discovery", "start", "guidance", "sampler", "keep", "imported")
         options = {} if method is None else {part: getattr(method, part) for part in parts}
-        rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
+        rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options, "paper": _in_papers(plan, name, method)}
     return {
         "dataset": w["dataset"],
         "ipc": ipc,
@@ -284,13 +286,32 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "rows": rows,
         "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
         "first_seed": plan.first_seed(ipc),
-        "protocol": plan.run.protocol,
+        "protocols": list(plan.run.protocols),
+        "protocol_kinds": {name: _kind(protocols.get(name, "run.protocols")) for name in plan.run.protocols},
         "students": list(plan.run.students),
         "extractor": EXTRACTOR,
         **plan.diagnostics(w["dataset"], ipc),
-        # no Python source, so the fingerprint does not see it
-        "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
+        # no Python sources, so the fingerprint does not see them
+        "template": _hash(PAGE),
+        "published": _hash(PUBLISHED),
     }, []
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _kind(protocol: protocols.Protocol) -> tuple[str, bool]:
+    """What labels a protocol trains on, and whether it augments the images."""
+    return "hard", bool(protocol.shift or protocol.flip or protocol.cutmix)
+
+
+def _in_papers(plan: "Plan", name: str, method: Method | None) -> str:
+    """What papers call a row's method; "" where none has it."""
+    if method is None:
+        return FULL
+    tuned = plan.config.priors[method.prior].finetune if method.sampler else None
+    return name_of(plan.config.methods.get(name, {"base": name})["base"], tuned.criterion if tuned else "diffusion")
 
 
 SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {

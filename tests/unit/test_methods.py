@@ -61,7 +61,7 @@ def test_ready_made_configs_validate(path):
         ({"run__prior": "dalle"}, r"run\.prior: unknown name 'dalle'; known: \['fashion-dit', 'fashion-dit-im'\]"),
         ({"run__methods": ["mdg"]}, r"run\.methods: unknown method 'mdg'"),
         ({"run__datasets": ["cifar"]}, r"run\.datasets: unknown name 'cifar'"),
-        ({"run__protocol": "tiny"}, r"run\.protocol: unknown protocol 'tiny'; choose one of"),
+        ({"run__protocols": ["tiny"]}, r"run\.protocols: unknown protocol 'tiny'; choose one of"),
         ({"run__students": ["resnet"]}, r"run\.students: unknown name 'resnet'"),
         ({"methods__mgd__weight": 2}, r"methods\.mgd\.weight: .*less than or equal to 1 \(got 2\)"),
         ({"methods__manifoldgd__t_stop": 51}, r"methods\.manifoldgd\.t_stop: 51 is beyond the 50 steps"),

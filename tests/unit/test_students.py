@@ -98,7 +98,7 @@ def test_protocol_steps_follow_the_ipc():
     protocol = PROTOCOLS["tiny-hard"]
     assert [protocol.steps_for(i) for i in (1, 2, 10, 11, 50, 51, 500)] == [1000, 1200, 1200, 1500, 1500, 4000, 4000]
     with pytest.raises(LimbeckError, match="choose one of"):
-        get("hard", "run.protocol")
+        get("hard", "run.protocols")
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 2, 7, 10), (3, 1, 2, 3)])

@@ -32,5 +32,7 @@ def run(spec: Spec, distilled: Sequence[Path], test: Sequence[Path], result: Pat
                 raise LimbeckError(f"student {spec['student']} under {spec['protocol']}: {error}") from None
         hits = predict(model, test_pixels) == test_labels
         per_class = [float(hits[test_labels == c].mean()) for c in range(len(classes))]
-        repeats.append({"repeat": repeat, "accuracy": float(hits.mean()), "per_class": per_class})
-    write_json(result, "student", params(spec), {"repeats": repeats, "train_images": len(labels), "test_images": len(test_labels)})
+        found = {"repeat": repeat, "accuracy": float(hits.mean()), "per_class": per_class}
+        repeats.append({**found, "selected": None, "best": None, "curve": [], "failed": None})
+    counts = {"train_images": len(labels), "test_images": len(test_labels), "held_out_images": 0}
+    write_json(result, "student", params(spec), {"repeats": repeats, **counts, "labels": {"kind": "hard"}})
