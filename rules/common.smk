@@ -295,8 +295,9 @@ def report_cells(w):
             files += [
                 f"{cell}/metrics.json",
                 *(
-                    f"{cell}/students/{PLAN.run.protocols[0]}/{s}.json"
-                    for s in PLAN.run.students
+                    f"{cell}/students/{protocol}/{student}.json"
+                    for protocol in PLAN.run.protocols
+                    for student in PLAN.run.students
                 ),
             ]
             files += [f"{cell}/images/classes.json"] if name != "full" else []

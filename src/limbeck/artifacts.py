@@ -472,5 +472,5 @@ JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "prior": (1, "hashes of a stored prior's files"),
     "teacher": (2, "test accuracy and training record of a teacher"),
     "metrics": (1, "metrics of a distilled set; every name carries its extractor"),
-    "student": (2, "accuracies of the trainings of one student on one distilled set"),
+    "student": (2, "accuracies of the trainings of one student on one distilled set, by three rules of picking an epoch"),
 }

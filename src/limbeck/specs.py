@@ -15,9 +15,11 @@ from limbeck import components
 from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
 from limbeck.data.folders import stamp
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL, patching_options, scoring_options
+from limbeck.methods import FULL, Method, patching_options, scoring_options
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
+from limbeck.report.published import FILE as PUBLISHED
+from limbeck.report.published import name_of
 from limbeck.students.registry import STUDENTS, architecture
 
 if TYPE_CHECKING:
@@ -306,7 +308,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         method = None if name == FULL else plan.method(name, ipc, w["dataset"])
         parts = ("discovery", "start", "guidance", "sampler", "keep", "imported")
         options = {} if method is None else {part: getattr(method, part) for part in parts}
-        rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
+        rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options, "paper": _in_papers(plan, name, method)}
     return {
         "dataset": w["dataset"],
         "ipc": ipc,
@@ -314,13 +316,27 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "rows": rows,
         "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
         "first_seed": plan.first_seed(ipc),
-        "protocol": plan.run.protocols[0],
+        "protocols": list(plan.run.protocols),
+        "protocol_kinds": {p: (plan.protocol(p).labels, plan.protocol(p).augmented) for p in plan.run.protocols},
         "students": list(plan.run.students),
         "extractor": EXTRACTOR,
         **plan.diagnostics(w["dataset"], ipc),
-        # no Python source, so the fingerprint does not see it
-        "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
+        # no Python sources, so the fingerprint does not see them
+        "template": _hash(PAGE),
+        "published": _hash(PUBLISHED),
     }, []
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _in_papers(plan: "Plan", name: str, method: Method | None) -> str:
+    """What papers call a row's method; "" where none has it."""
+    if method is None:
+        return FULL
+    tuned = plan.config.priors[method.prior].finetune if method.sampler else None
+    return name_of(plan.config.methods.get(name, {"base": name})["base"], tuned.criterion if tuned else "diffusion")
 
 
 SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
