@@ -13,6 +13,7 @@ from limbeck.stages.common import Spec, params, progress
 from limbeck.store import create
 from limbeck.students.inputs import pixels
 from limbeck.students.labels import pack
+from limbeck.students.training import DEVICE
 from limbeck.students.views import Views
 
 
@@ -30,7 +31,7 @@ def run(spec: Spec, distilled: Sequence[Path], teachers: Sequence[Path], labels:
         for epoch in range(views.epochs):
             rows = {name: np.zeros((len(images), *values.shape[1:]), values.dtype) for name, values in empty.items()}
             for batch in views.epoch(epoch):
-                x, _ = views.seen(pixels(images[batch.rows]), batch)
+                x, _ = views.seen(pixels(images[batch.rows]).to(DEVICE), batch)
                 for name, values in source.packed(x).items():
                     rows[name][batch.rows] = values
             for name, values in rows.items():

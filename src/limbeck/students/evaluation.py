@@ -11,12 +11,14 @@ from limbeck.students.inputs import Normalisation, network_input
 
 # standard errors by which another assignment of classes must explain more images than the labels do
 CLEARLY = 3.0
+PIXELS = 1 << 22  # of a batch, which bounds the memory of its activations: 64 images of 256 x 256
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: np.ndarray, normalise: Normalisation, batch: int = 500) -> np.ndarray:
+def predict(model: nn.Module, images: np.ndarray, normalise: Normalisation) -> np.ndarray:
     """(N,) predicted class of every image (N, H, W, C) uint8."""
     device = next(model.parameters()).device
+    batch = min(500, max(1, PIXELS // (images.shape[1] * images.shape[2])))
     parts = [images[i : i + batch] for i in range(0, len(images), batch)]
     return np.concatenate([model(network_input(part, normalise).to(device)).argmax(1).cpu().numpy() for part in parts])
 
