@@ -34,6 +34,9 @@ def check(plan: "Plan") -> None:
     protocols.get(run.protocol, "run.protocol")
     for student in run.students:
         plan.known("run.students", student, STUDENTS)
+    for extractor in run.extractors:
+        plan.known("run.extractors", extractor, dict.fromkeys(plan.config.extractor_names))
+        plan.extractor_files(extractor)
     for name, teacher in plan.config.teachers.items():
         plan.known(f"teachers.{name}.student", teacher.student, STUDENTS)
         protocols.get(teacher.protocol, f"teachers.{name}.protocol")

@@ -22,7 +22,6 @@ from limbeck.students.registry import STUDENTS
 if TYPE_CHECKING:
     from limbeck.plan import Plan
 
-EXTRACTOR = TEACHER  # of the metrics
 # the page's map of a class: the plane of its latents' two first principal components
 MAP = {"reducer": "pca", "components": 2, "standardize": False}
 PAGE = Path(__file__).parent / "report/page.html.jinja"
@@ -246,11 +245,11 @@ def _teacher(plan: "Plan", w: Wildcards) -> Spec:
 
 def _features(plan: "Plan", w: Wildcards) -> Spec:
     name = w["extractor"]
-    if name == EXTRACTOR:
+    if name == TEACHER:
         slice_ = {"kind": "teacher", "teacher": plan.run.teacher}
         modules = [STUDENTS[plan.config.teachers[plan.run.teacher].student].module]
     else:
-        slice_, modules = plan.config.extractors[name].model_dump(mode="json"), []
+        slice_, modules = plan.config.extractors[name].read(), []
     return {"extractor": name, **slice_}, [components.EXTRACTORS[slice_["kind"]], *modules]
 
 
@@ -258,8 +257,9 @@ def _embed(plan: "Plan", w: Wildcards) -> Spec:
     return _features(plan, w)
 
 
-def _measure(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
-    return {"extractor": EXTRACTOR}, []
+def _measure(plan: "Plan", w: Wildcards) -> Spec:
+    name = w["extractor"]
+    return {"extractor": name, "kind": TEACHER if name == TEACHER else plan.config.extractors[name].kind}, []
 
 
 def _train(plan: "Plan", w: Wildcards) -> Spec:
@@ -286,7 +286,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "first_seed": plan.first_seed(ipc),
         "protocol": plan.run.protocol,
         "students": list(plan.run.students),
-        "extractor": EXTRACTOR,
+        "extractors": list(plan.run.extractors),
         **plan.diagnostics(w["dataset"], ipc),
         # no Python source, so the fingerprint does not see it
         "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],

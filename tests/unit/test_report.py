@@ -8,7 +8,7 @@ from scipy import stats
 
 from limbeck.report.grid import method_strip, montage
 from limbeck.report.statistics import paired, summarise
-from limbeck.report.table import Row, differences, to_csv, to_markdown
+from limbeck.report.table import Row, differences, every_metric, to_csv, to_markdown
 
 A = {0: [0.70, 0.72], 1: [0.75, 0.73], 2: [0.71, 0.74]}
 B = {0: [0.68, 0.71], 1: [0.71, 0.72], 2: [0.70, 0.70]}
@@ -59,3 +59,14 @@ def test_strip_has_classes_as_columns():
     strip = method_strip(images, np.array([0, 0, 1, 1]), 2)
     assert strip[[0, 0, 5, 5], [0, 5, 0, 5], 0].tolist() == [1, 3, 2, 4]
     assert montage(images, 3).shape == (9, 14, 1)
+
+
+def test_a_metric_that_is_undefined_is_a_dash_and_a_blank_and_inceptions_distance_is_a_fid():
+    made = row("mgd", A)
+    metrics = {"fid_i": 31.25, "l2_i": 1.0, "mmd_i": math.nan, "rep_class_i": 0.5, "div_class_i": math.nan}
+    made = Row(made.name, made.prior, False, 20, made.accuracies, made.summary, metrics, "{}")
+    cells = to_markdown([made], ["s"], "i").splitlines()[-1].split("|")[-7:-1]
+    assert [cell.strip() for cell in cells] == ["31.25", "1.00", "–", "0.500", "–", "–"]  # it classifies nothing either
+    line = next(csv.DictReader(io.StringIO(to_csv([made], "tiny-hard"))))
+    assert [line[name] for name in ("fid_i", "mmd_i")] == ["31.25", ""]
+    assert dict(every_metric([made]))["mmd_i"] == ["–"]

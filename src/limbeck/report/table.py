@@ -56,7 +56,20 @@ def cells(row: Row, students: Sequence[str], extractor: str) -> list[str]:
     for student in students:
         accuracy = row.summary[student]
         out += [f"{percent(accuracy.mean)} ± {percent(accuracy.sd)}", percent(accuracy.sd_seed), percent(accuracy.sd_repeat)]
-    return out + [f"{row.metrics[f'{name}_{extractor}']:.{digits}f}" for name, _, digits in SHOWN]
+    return out + [_metric(row, name, extractor, digits) for name, _, digits in SHOWN]
+
+
+def _metric(row: Row, name: str, extractor: str, digits: int) -> str:
+    """A metric as printed; a dash where it is undefined, or the extractor has none of that name."""
+    fid = row.metrics.get(f"fid_{extractor}", math.nan) if name == "fd" else math.nan
+    value = row.metrics.get(f"{name}_{extractor}", fid)
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def every_metric(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """(name, value of every row) of all metrics of all extractors."""
+    values = ((name, [row.metrics[name] for row in rows]) for name in sorted(rows[0].metrics))
+    return [(name, ["–" if math.isnan(value) else f"{value:.4g}" for value in found]) for name, found in values]
 
 
 def headings(students: Sequence[str]) -> list[str]:
@@ -77,7 +90,7 @@ def to_csv(rows: Sequence[Row], protocol: str) -> str:
         for student, a in row.summary.items():
             spread = ["" if math.isnan(x) else f"{x:.6f}" for x in (a.sd, a.sd_seed, a.sd_repeat)]
             fixed = [row.name, int(row.reference), row.prior, row.images, protocol, student, a.seeds, a.repeats]
-            values = [f"{row.metrics[name]:.6g}" for name in names]
+            values = ["" if math.isnan(row.metrics[name]) else f"{row.metrics[name]:.6g}" for name in names]
             writer.writerow([*fixed, f"{a.mean:.6f}", *spread, f"{a.binomial:.6f}", *values])
     return text.getvalue()
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from limbeck.artifacts import DISTILLED
 from limbeck.report.grid import method_strip, save_grid
 from limbeck.report.statistics import summarise
-from limbeck.report.table import Row, cells, differences, differences_markdown, headings, label, percent, to_csv, to_markdown
+from limbeck.report.table import (
+    Row,
+    cells,
+    differences,
+    differences_markdown,
+    every_metric,
+    headings,
+    label,
+    percent,
+    to_csv,
+    to_markdown,
+)
 from limbeck.stages.common import Spec, classes_of, read_all
 from limbeck.stages.diagnostics import gather
 from limbeck.store import read_json, replacing, write_text
@@ -24,7 +36,7 @@ GRID_ROWS = 3
 def run(spec: Spec, folder: Path) -> None:
     """Write summary.csv, summary.md, summary.html and grid.png into ``folder``, from the artifacts that the spec names."""
     rows, per_class, test_images = _rows(spec)
-    students, extractor = spec["students"], spec["extractor"]
+    students, extractor = spec["students"], spec["extractors"][0]
     classes = classes_of(next(iter(spec["distilled"].values()))[0])
     with replacing(folder / "grid.png") as part:
         _grid(spec, classes, part)
@@ -46,6 +58,7 @@ def run(spec: Spec, folder: Path) -> None:
         repeats=last.repeats,
         first_seed=spec["first_seed"],
         headings=headings(students),
+        metrics=every_metric(rows),
         differences=pairs,
         classes=classes,
         diagnostics=gather(spec, {row.name: row.summary[students[0]].mean for row in rows}),
@@ -72,9 +85,11 @@ def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
         folders = spec["cells"][name]
         accuracies: dict[str, dict[int, list[float]]] = {student: {} for student in spec["students"]}
         by_class: list[list[float]] = []
-        metrics: list[dict[str, float]] = []
+        metrics: list[dict[str, Any]] = []
         for seed, folder in folders.items():
-            metrics.append(read_json(Path(folder) / "metrics.json", "metrics"))
+            metrics.append({})
+            for extractor in spec["extractors"]:
+                metrics[-1] |= read_json(Path(folder) / f"metrics/{extractor}.json", "metrics")
             for student in spec["students"]:
                 found: dict[str, Any] = read_json(Path(folder) / "students" / spec["protocol"] / f"{student}.json", "student")
                 accuracies[student][int(seed)] = [r["accuracy"] for r in found["repeats"]]
@@ -82,7 +97,7 @@ def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
                 if student == spec["students"][0]:
                     by_class += [r["per_class"] for r in found["repeats"]]
         per_class[name] = [statistics.fmean(column) for column in zip(*by_class, strict=True)]
-        means = {key: statistics.fmean(m[key] for m in metrics) for key in metrics[0] if key != "images"}
+        means = {key: _mean([m[key] for m in metrics]) for key in metrics[0] if key != "images"}
         described = spec["rows"][name]
         rows.append(
             Row(
@@ -97,6 +112,11 @@ def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
             )
         )
     return rows, per_class, test_images
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Over seeds; nan where any is undefined."""
+    return statistics.fmean(math.nan if value is None else value for value in values)
 
 
 def _grid(spec: Spec, classes: Sequence[str], path: Path) -> None:
@@ -114,8 +134,8 @@ def _markdown(spec: Spec, rows: list[Row], pairs: dict, test_images: int) -> str
         f"## {spec['dataset']}, {spec['ipc']} images per class\n",
         f"Protocol {spec['protocol']}, {test_images} test images, {a.seeds} generation seeds × {a.repeats} training repeats, "
         f"accuracy at the last step, mean ± sd; binomial standard error {percent(a.binomial)} points. "
-        f"Metrics with the extractor `{spec['extractor']}`.\n",
-        to_markdown(rows, spec["students"], spec["extractor"]),
+        f"Metrics with the extractor `{spec['extractors'][0]}`.\n",
+        to_markdown(rows, spec["students"], spec["extractors"][0]),
     ]
     for student, found in pairs.items():
         if found:
