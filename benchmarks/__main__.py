@@ -13,6 +13,7 @@ from benchmarks import (
     encode_memory,
     group_sampling,
     manifold_cost,
+    metrics,
     pinned_threads,
     replicas,
     subgroup,
@@ -22,7 +23,7 @@ from benchmarks import (
 
 ALL = (
     *(pinned_threads, replicas, encode_memory, tangent_kernel, manifold_cost),
-    *(discovery, group_sampling, subgroup, coresets, typicality),
+    *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
 )
 
 

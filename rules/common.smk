@@ -271,7 +271,7 @@ def extractor_files(w):
 
 
 def real_features(split):
-    return lambda w: PLAN.features(w.dataset, split)
+    return lambda w: PLAN.features(w.dataset, split, w.extractor)
 
 
 def row_images(w):
@@ -282,25 +282,24 @@ def row_images(w):
 
 
 def row_features(w):
-    return PLAN.distilled_features(
-        w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed)
-    )
+    ipc = 0 if w.ipc == "all" else int(w.ipc)
+    return PLAN.distilled_features(w.dataset, w.method, ipc, int(w.seed), w.extractor)
 
 
 def report_cells(w):
     """Metrics, student results and exported images of every cell of the table."""
     files = []
-    for name, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
+    for row, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
         for cell in seeds.values():
             files += [
-                f"{cell}/metrics.json",
+                *(f"{cell}/metrics/{name}.json" for name in PLAN.run.extractors),
                 *(
                     f"{cell}/students/{protocol}/{student}.json"
                     for protocol in PLAN.run.protocols
                     for student in PLAN.run.students
                 ),
             ]
-            files += [f"{cell}/images/classes.json"] if name != "full" else []
+            files += [f"{cell}/images/classes.json"] if row != "full" else []
     return files
 
 

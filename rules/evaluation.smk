@@ -110,23 +110,24 @@ use rule embed as embed_candidates with:
 rule measure:
     input:
         distilled=row_features,
+        images=row_images,
         train=real_features("train"),
         test=real_features("test"),
     output:
-        metrics=f"{CELL}/metrics.json",
-        prov=f"{CELL}/metrics.prov.json",
+        metrics=f"{CELL}/metrics/{{extractor}}.json",
+        prov=f"{CELL}/metrics/{{extractor}}.prov.json",
     log:
-        f"{R}/logs/measure/{JOB}.log",
+        f"{R}/logs/measure/{JOB}.{{extractor}}.log",
     benchmark:
-        f"{R}/benchmarks/measure/{JOB}.tsv"
+        f"{R}/benchmarks/measure/{JOB}.{{extractor}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
     params:
         spec=spec("measure"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} measure --spec {params.spec:q} --distilled '{input.distilled}' --train '{input.train}'"
-        " --test '{input.test}' --metrics {output.metrics} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} measure --spec {params.spec:q} --distilled '{input.distilled}' --images '{input.images}'"
+        " --train '{input.train}' --test '{input.test}' --metrics {output.metrics} --prov {output.prov}"
 
 
 rule soft_labels:

@@ -409,7 +409,7 @@ FEATURES = Schema(
             ("image", "feature"),
             "float32",
             "extractor's own",
-            "a classifier's penultimate activations, CLIP's embeddings",
+            "a classifier's penultimate activations, a trunk's pooled output, CLIP's embeddings",
             (-1e6, 1e6),
         ),
         "labels": _LABELS,
@@ -471,6 +471,6 @@ JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),
     "prior": (1, "hashes of a stored prior's files"),
     "teacher": (2, "test accuracy and training record of a teacher"),
-    "metrics": (1, "metrics of a distilled set; every name carries its extractor"),
+    "metrics": (2, "metrics of a distilled set in the features of one extractor, which every name carries; null: undefined"),
     "student": (2, "accuracies of the trainings of one student on one distilled set, by three rules of picking an epoch"),
 }

@@ -75,6 +75,9 @@ def _evaluation(plan: "Plan") -> None:
             plan.known(f"protocols.{name}.teacher", labeller, teachers)
     for student in run.students:
         plan.known("run.students", student, STUDENTS)
+    for extractor in run.extractors:
+        plan.known("run.extractors", extractor, dict.fromkeys(plan.config.extractor_names))
+        plan.extractor_files(extractor)
 
 
 def _tuning(plan: "Plan", name: str) -> None:

@@ -496,15 +496,17 @@ def measure(
     spec: SpecOption,
     prov: ProvOption,
     distilled: Paths,
+    images: Paths,
     train: Paths,
     test: Paths,
     metrics: Path = typer.Option(),
 ) -> None:
-    """Metrics of a distilled set."""
+    """Metrics of a distilled set in the features of one extractor."""
     from limbeck.stages.measure import run
 
-    with _stage(spec, prov, {"distilled": _paths(distilled), "train": _paths(train), "test": _paths(test)}) as s:
-        run(s, _paths(distilled), _paths(train), _paths(test), metrics)
+    inputs = {"distilled": _paths(distilled), "images": _paths(images), "train": _paths(train), "test": _paths(test)}
+    with _stage(spec, prov, inputs) as s:
+        run(s, **inputs, metrics=metrics)
 
 
 @app.command()

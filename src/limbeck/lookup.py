@@ -28,7 +28,7 @@ from limbeck.methods import (
     patching_name,
     scoring_name,
 )
-from limbeck.metrics.clip_files import clip_files
+from limbeck.metrics.files import folder_files, script_file
 from limbeck.protocols import Protocol, Settings
 from limbeck.resolution import check_reencoded, resolve
 from limbeck.specs import MAP, Wildcards
@@ -98,13 +98,14 @@ class Lookup:
         return int(min(self.counts(dataset).max(), self.source(dataset).counts("train").max()))
 
     def extractor_files(self, extractor: str | None) -> list[str]:
-        """Files of an extractor that is loaded from a local folder: changed weights are noticed. Missing ones are an error."""
+        """Files of an extractor that is loaded from local ones: changed weights are noticed. Missing ones are an error."""
         if extractor in (None, TEACHER):
             return []
-        weights = self.config.extractors[extractor].weights
-        folder = local_folder(weights)
-        key = f"extractors.{extractor}.weights"
-        return [] if folder is None else [f"{folder}/{name}" for name in clip_files(folder, key)]
+        spec, key = self.config.extractors[extractor], f"extractors.{extractor}.weights"
+        if spec.kind in ("torchscript", "inception"):
+            return [str(script_file(spec.weights, key))]
+        folder = local_folder(spec.weights)
+        return [] if folder is None else [f"{folder}/{name}" for name in folder_files(folder, key)]
 
     @functools.cache  # noqa: B019
     def method(self, name: str, ipc: int, dataset: str) -> Method:

@@ -25,7 +25,6 @@ from limbeck.students.registry import STUDENTS, architecture
 if TYPE_CHECKING:
     from limbeck.plan import Plan
 
-EXTRACTOR = TEACHER  # of the metrics
 # the page's map of a class: the plane of its latents' two first principal components
 MAP = {"reducer": "pca", "components": 2, "standardize": False}
 PAGE = Path(__file__).parent / "report/page.html.jinja"
@@ -275,11 +274,11 @@ def _hold_out(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
 
 def _features(plan: "Plan", w: Wildcards) -> Spec:
     name = w["extractor"]
-    if name == EXTRACTOR:
+    if name == TEACHER:
         slice_ = {"kind": "teacher", "teacher": plan.run.teacher}
         modules = [STUDENTS[plan.config.teachers[plan.run.teacher].student].module]
     else:
-        slice_, modules = plan.config.extractors[name].model_dump(mode="json"), []
+        slice_, modules = plan.config.extractors[name].read(), []
     return {"extractor": name, **slice_}, [components.EXTRACTORS[slice_["kind"]], *modules]
 
 
@@ -287,8 +286,9 @@ def _embed(plan: "Plan", w: Wildcards) -> Spec:
     return _features(plan, w)
 
 
-def _measure(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
-    return {"extractor": EXTRACTOR}, []
+def _measure(plan: "Plan", w: Wildcards) -> Spec:
+    name = w["extractor"]
+    return {"extractor": name, "kind": TEACHER if name == TEACHER else plan.config.extractors[name].kind}, []
 
 
 def _train(plan: "Plan", w: Wildcards) -> Spec:
@@ -319,7 +319,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "protocols": list(plan.run.protocols),
         "protocol_kinds": {p: (plan.protocol(p).labels, plan.protocol(p).augmented) for p in plan.run.protocols},
         "students": list(plan.run.students),
-        "extractor": EXTRACTOR,
+        "extractors": list(plan.run.extractors),
         **plan.diagnostics(w["dataset"], ipc),
         # no Python sources, so the fingerprint does not see them
         "template": _hash(PAGE),

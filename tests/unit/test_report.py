@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from limbeck.report.comparisons import (
 )
 from limbeck.report.grid import method_strip, montage
 from limbeck.report.statistics import summarise
-from limbeck.report.table import CSV_COLUMNS, SHOWN, Row, further_table, main_table, markdown, to_csv
+from limbeck.report.table import CSV_COLUMNS, SHOWN, Row, every_metric, further_table, main_table, markdown, to_csv
 
 A = {0: [0.70, 0.72], 1: [0.75, 0.73], 2: [0.71, 0.74]}
 B = {0: [0.68, 0.71], 1: [0.71, 0.72], 2: [0.70, 0.70]}
@@ -203,3 +204,19 @@ def test_strip_has_classes_as_columns():
     strip = method_strip(images, np.array([0, 0, 1, 1]), 2)
     assert strip[[0, 0, 5, 5], [0, 5, 0, 5], 0].tolist() == [1, 3, 2, 4]
     assert montage(images, 3).shape == (9, 14, 1)
+
+
+def test_a_metric_that_is_undefined_is_a_dash_and_a_blank_and_inceptions_distance_is_a_fid():
+    metrics = {"fid_i": 31.25, "l2_i": 1.0, "mmd_i": math.nan, "rep_class_i": 0.5, "div_class_i": math.nan}
+    made = replace(plain("mgd", A), metrics=metrics)
+    assert main_table([made], [HARD], "i").lines[0][-6:] == [
+        "31.25",
+        "1.00",
+        "–",
+        "0.500",
+        "–",
+        "–",
+    ]  # it classifies nothing either
+    (line,) = lines(to_csv([made], ONE))
+    assert [line[name] for name in ("fid_i", "mmd_i")] == ["31.25", ""]
+    assert ["mmd_i", "–"] in every_metric([made]).lines

@@ -60,7 +60,7 @@ def made(tmp_path_factory):
         spec["rows"][name] = {"prior": "none", "options": {}, "paper": {"subset": "random"}.get(name, name)}
         for seed, folder in spec["cells"][name].items():
             metrics = {f"{metric}_teacher": 0.5 for metric in METRICS}
-            write_json(f"{folder}/metrics.json", "metrics", {}, {"images": 6, **metrics})
+            write_json(f"{folder}/metrics/teacher.json", "metrics", {}, {"images": 6, **metrics})
             for protocol in KINDS:
                 fails = (name, protocol, seed) == ("dit", "minimax-hard-256", "1")
                 path = f"{folder}/students/{protocol}/resnetap10.json"
@@ -72,7 +72,7 @@ def made(tmp_path_factory):
             spec["features"][name] = [artifact(root / f"{name}-f.zarr.zip", FEATURES, features=features, labels=labels)]
     real = rng.normal(size=(40, 5)).astype(np.float32)
     spec |= {
-        **{"dataset": "imagenette", "ipc": 10, "order": list(ROWS), "first_seed": 0, "extractor": "teacher"},
+        **{"dataset": "imagenette", "ipc": 10, "order": list(ROWS), "first_seed": 0, "extractors": ["teacher"]},
         **{"protocols": list(KINDS), "protocol_kinds": KINDS, "students": ["resnetap10"], "embedding": [], "scores": []},
         "real_features": [artifact(root / "real.zarr.zip", FEATURES, features=real, labels=np.repeat([0, 1], 20))],
     }

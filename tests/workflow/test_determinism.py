@@ -21,7 +21,7 @@ def build(folder: Path, prior: Path, shards: int) -> Workflow:
     dataset["views"] = {"v32": {"size": 32, "resize": "pad"}}
     made = make_workflow(folder, prior, datasets={"fashion-mini": dataset})
     cell = made.results / CELL
-    wanted = [cell / name for name in ("metrics.json", "students/smoke/convnet3-w32.json", "images/classes.json")]
+    wanted = [cell / name for name in ("metrics/teacher.json", "students/smoke/convnet3-w32.json", "images/classes.json")]
     made.build(*map(str, wanted), *(str(made.results / MANIFOLD / f"distilled-{s}{SUFFIX}") for s in range(shards)))
     return made
 
@@ -44,7 +44,7 @@ def test_two_folders_give_identical_artifacts(one, tmp_path_factory, tiny_prior)
 @pytest.mark.long
 def test_shards_change_no_result(one, tmp_path_factory, tiny_prior):
     three = build(tmp_path_factory.mktemp("three"), tiny_prior, 3)
-    for name in ("metrics.json", "students/smoke/convnet3-w32.json", "images/classes.json"):
+    for name in ("metrics/teacher.json", "students/smoke/convnet3-w32.json", "images/classes.json"):
         assert (one.results / CELL / name).read_bytes() == (three.results / CELL / name).read_bytes(), name
     for pattern, schema, arrays in (
         ("v32/images/train-{}", IMAGES, ("images", "labels")),

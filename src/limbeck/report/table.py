@@ -93,7 +93,20 @@ def _line(row: Row, columns: Sequence[Column], extractor: str) -> list[str]:
         last = row.cells[column].last
         spreads = (last.sd_seed, last.sd_repeat) if last else (None, None)
         out += [outcome(row.cells[column]), *map(percent, spreads)]
-    return out + [_number(row.metrics[f"{name}_{extractor}"], f".{digits}f") or "–" for name, _, digits in SHOWN]
+    return out + [_metric(row, name, extractor, digits) for name, _, digits in SHOWN]
+
+
+def _metric(row: Row, name: str, extractor: str, digits: int) -> str:
+    """A metric as printed; a dash where it is undefined, or the extractor has none of that name."""
+    fid = row.metrics.get(f"fid_{extractor}") if name == "fd" else None
+    return _number(row.metrics.get(f"{name}_{extractor}", fid), f".{digits}f") or "–"
+
+
+def every_metric(rows: Sequence[Row]) -> Table:
+    """All metrics of all extractors, a line each."""
+    names = sorted(rows[0].metrics)
+    lines = [[name, *(_number(row.metrics[name], ".4g") or "–" for row in rows)] for name in names]
+    return Table(["metric", *map(label, rows)], lines)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from limbeck.report.cells import Cell, Column, cell, percent
 from limbeck.report.comparisons import compare, difference_table, differences_markdown, standings, standings_markdown
 from limbeck.report.ddranking import HARD, Kinds
 from limbeck.report.grid import method_strip, save_grid
-from limbeck.report.table import SUBSET, Row, Table, further_table, label, main_table, markdown, title, to_csv
+from limbeck.report.table import SUBSET, Row, Table, every_metric, further_table, label, main_table, markdown, title, to_csv
 from limbeck.stages.common import Spec, classes_of, read_all
 from limbeck.stages.diagnostics import gather
 from limbeck.store import read_json, replacing, write_text
@@ -35,7 +36,7 @@ def run(spec: Spec, folder: Path) -> None:
     shown: dict[str, Any] = {
         "spec": spec,
         "tested": _tested(rows, columns[0]),
-        "main": main_table(rows, columns, spec["extractor"]),
+        "main": main_table(rows, columns, spec["extractors"][0]),
         "further": further_table(rows, columns, kinds, spec["dataset"], spec["ipc"]),
         "failures": _failures(rows, columns),
         "compared": {title(column, columns): found for column, found in compared.items()},
@@ -47,6 +48,7 @@ def run(spec: Spec, folder: Path) -> None:
     html = _page().render(
         **shown,
         differences={name: difference_table(found) for name, found in shown["compared"].items()},
+        metrics=every_metric(rows),
         per_class={title(column, columns): _per_class(rows, column, classes) for column in columns},
         grid=base64.b64encode((folder / "grid.png").read_bytes()).decode(),
         references=[label(row) for row in rows if row.reference],
@@ -68,8 +70,8 @@ def _rows(spec: Spec) -> list[Row]:
     rows = []
     for name in spec["order"]:
         folders = spec["cells"][name]
-        metrics: list[dict[str, float]] = [read_json(Path(folder) / "metrics.json", "metrics") for folder in folders.values()]
-        means = {key: statistics.fmean(m[key] for m in metrics) for key in metrics[0] if key != "images"}
+        metrics: list[dict[str, Any]] = [_metrics(Path(folder), spec["extractors"]) for folder in folders.values()]
+        means = {key: _mean([m[key] for m in metrics]) for key in metrics[0] if key != "images"}
         described = spec["rows"][name]
         rows.append(
             Row(
@@ -91,6 +93,19 @@ def _cell(folders: Mapping[str, str], column: Column) -> Cell:
     return cell(
         {int(seed): read_json(Path(at) / "students" / protocol / f"{student}.json", "student") for seed, at in folders.items()}
     )
+
+
+def _metrics(cell: Path, extractors: Sequence[str]) -> dict[str, Any]:
+    """All metrics of a cell by name, None where one is undefined."""
+    found: dict[str, Any] = {}
+    for extractor in extractors:
+        found |= read_json(cell / f"metrics/{extractor}.json", "metrics")
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Over seeds; nan where any is undefined."""
+    return statistics.fmean(math.nan if value is None else value for value in values)
 
 
 def _grid(spec: Spec, classes: Sequence[str], path: Path) -> None:
@@ -142,7 +157,7 @@ def _markdown(shown: Mapping[str, Any]) -> str:
         f"## {spec['dataset']}, {spec['ipc']} images per class\n",
         f"Protocol {', '.join(spec['protocols'])}, {tested['images']} test images, {tested['seeds']} generation seeds × "
         f"{tested['repeats']} training repeats, accuracy at the last epoch, mean ± sd; binomial standard error "
-        f"{tested['binomial']} points. Metrics with the extractor `{spec['extractor']}`.\n",
+        f"{tested['binomial']} points. Metrics with the extractor `{spec['extractors'][0]}`.\n",
         markdown(shown["main"]),
     ]
     if shown["failures"].lines:
