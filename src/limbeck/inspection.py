@@ -11,19 +11,8 @@ from rich.table import Table
 from limbeck.artifacts import JSON_SCHEMAS, SCHEMAS, Schema
 from limbeck.config import Config, Model
 from limbeck.errors import LimbeckError
-from limbeck.protocols import (
-    PROTOCOLS,
-    Crop,
-    CutMix,
-    Flip,
-    Jitter,
-    Lighting,
-    MixUp,
-    Protocol,
-    RandAugment,
-    Shift,
-    Shuffle,
-)
+from limbeck.protocols import PROTOCOLS, Protocol
+from limbeck.settings import Crop, CutMix, Flip, Jitter, Lighting, MixUp, RandAugment, Shift, Shuffle
 from limbeck.store import SUFFIX, Artifact, ArtifactError, digest, read_json, write_text
 
 GENERATED_SCHEMA = "workflow/schemas/config.schema.json"

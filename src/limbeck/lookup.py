@@ -29,8 +29,9 @@ from limbeck.methods import (
     scoring_name,
 )
 from limbeck.metrics.files import folder_files, script_file
-from limbeck.protocols import Protocol, Settings
+from limbeck.protocols import Protocol
 from limbeck.resolution import check_reencoded, resolve
+from limbeck.settings import Settings
 from limbeck.specs import MAP, Wildcards
 from limbeck.students.registry import STUDENTS
 

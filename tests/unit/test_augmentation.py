@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from limbeck.protocols import Crop, CutMix, Flip, Jitter, Lighting, MixUp, RandAugment, Shift, Shuffle
+from limbeck.settings import Crop, CutMix, Flip, Jitter, Lighting, MixUp, RandAugment, Shift, Shuffle
 from limbeck.students.augmentation import (
     APPLY,
     DRAWS,

@@ -1,7 +1,8 @@
 import pytest
 
 from limbeck.errors import LimbeckError
-from limbeck.protocols import PROTOCOLS, Shuffle, get
+from limbeck.protocols import PROTOCOLS, get
+from limbeck.settings import Shuffle
 
 
 def at(name, ipc, classes=10, family="convnet", tiles=1):

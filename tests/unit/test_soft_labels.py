@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.protocols import PROTOCOLS, CutMix
+from limbeck.protocols import PROTOCOLS
+from limbeck.settings import CutMix
 from limbeck.students.evaluation import permuted
 from limbeck.students.inputs import network_input, normalised, pixels
 from limbeck.students.labels import Cached, Online, divergence, pack, teacher_logits, unpack

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from limbeck.protocols import PROTOCOLS, Crop, CutMix, Flip, MixUp, Settings, Shift
+from limbeck.protocols import PROTOCOLS
+from limbeck.settings import Crop, CutMix, Flip, MixUp, Settings, Shift
 from limbeck.students.augmentation import APPLY, cutmix_box
 from limbeck.students.convnet import AveragePool
 from limbeck.students.evaluation import predict

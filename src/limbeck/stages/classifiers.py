@@ -14,7 +14,7 @@ from torch import nn
 
 from limbeck.errors import LimbeckError
 from limbeck.metrics.teacher import TeacherExtractor
-from limbeck.protocols import Settings
+from limbeck.settings import Settings
 from limbeck.stages.common import Spec, classes_of, read_all, resize_to
 from limbeck.store import digest, replacing
 from limbeck.students.construct import construct

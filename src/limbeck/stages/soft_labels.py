@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from limbeck.artifacts import SOFT_LABELS
-from limbeck.protocols import Settings
+from limbeck.settings import Settings
 from limbeck.stages.classifiers import online, read_set
 from limbeck.stages.common import Spec, params, progress
 from limbeck.store import create

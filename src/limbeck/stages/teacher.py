@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limbeck.errors import LimbeckError
-from limbeck.protocols import Settings
+from limbeck.settings import Settings
 from limbeck.stages.classifiers import builder, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress
 from limbeck.store import digest, replacing, write_json

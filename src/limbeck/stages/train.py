@@ -10,7 +10,7 @@ from torch import nn
 
 from limbeck.artifacts import HELD_OUT, SOFT_LABELS
 from limbeck.errors import LimbeckError
-from limbeck.protocols import Settings
+from limbeck.settings import Settings
 from limbeck.stages.classifiers import Checkpoint, builder, online, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress, resize_to
 from limbeck.store import Artifact, write_json

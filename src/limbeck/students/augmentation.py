@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.protocols import CutMix, MixUp
+from limbeck.settings import CutMix, MixUp
 from limbeck.students.randaugment import rand_augment
 
 TRIES = 10  # of a random crop, as torchvision's

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.protocols import Settings
 from limbeck.seeds import stream
+from limbeck.settings import Settings
 from limbeck.students.inputs import normalised, pixels
 from limbeck.students.labels import Labels, divergence
 from limbeck.students.views import Views

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.protocols import Settings
 from limbeck.seeds import stream
+from limbeck.settings import Settings
 from limbeck.students.augmentation import APPLY, DRAWS, mixed
 
 
