@@ -253,7 +253,7 @@ def test_inception_is_called_for_its_features_of_0_to_255(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "module", "message"),
     [
-        ("torchscript", None, "gives no features"),
+        ("torchscript", None, "cannot read .* as TorchScript"),
         ("torchscript", Flat(), r"of shape \(1,\), expected \(1, dim\)"),
         ("torchscript", Inception(), "images of 299 pixels"),
         ("inception", Pooled(), "gives no features"),

@@ -234,7 +234,7 @@ def test_balls_go_by_blocks_and_far_from_the_origin(monkeypatch):
     whole = precision_recall(s, real)
     monkeypatch.setattr(neighbours, "BLOCK", 7)
     assert precision_recall(s, real) == whole
-    assert precision_recall(s + 1000, real + 1000) == whole
+    assert precision_recall(s + 1e7, real + 1e7) == whole
     assert all(math.isnan(x) for x in precision_recall(s[:3], real).values())
 
 
@@ -329,11 +329,21 @@ def test_the_stage_is_the_metrics_in_memory_whatever_the_blocks(real, tmp_path, 
 
 
 def test_as_many_real_images_are_compared_as_the_set_has(real, tmp_path, monkeypatch):
+    own: list[np.ndarray] = []
     seen: list[np.ndarray] = []
-    monkeypatch.setattr("limbeck.metrics.evaluation.precision_recall", lambda a, b: seen.append(b) or precision_recall(a, b))
+
+    def spied(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+        own.append(a)
+        seen.append(b)
+        return precision_recall(a, b)
+
+    monkeypatch.setattr("limbeck.metrics.evaluation.precision_recall", spied)
     s, of = classed(np.random.default_rng(14), [5, 5])
     measured(tmp_path, real, s, of)
     measured(tmp_path, real, -s, of)
+    measured(tmp_path, real, *classed(np.random.default_rng(18), [50, 50]))
+    assert [len(x) for x in own] == [10, 10, 75]  # and no more of a set than there are real ones
+    assert len(seen.pop()) == 75
     rows = {row.tobytes() for row in real[2]}
     assert all(len(b) == 10 and len({row.tobytes() for row in b} & rows) == 10 for b in seen)
     assert np.array_equal(*seen)  # the same real images for every set

@@ -10,6 +10,7 @@ from limbeck.metrics.frechet import Frechet, Moments
 from limbeck.metrics.kernels import Mmd, kid, mmd
 from limbeck.metrics.l2 import L2
 from limbeck.metrics.neighbours import precision_recall
+from limbeck.metrics.samples import some
 
 Blocks = Iterable[tuple[int, np.ndarray]]  # (class, rows (m, d)) of real features, class by class
 
@@ -30,13 +31,14 @@ def against_training(own: Distilled, blocks: Blocks, sample: np.ndarray) -> dict
         distance.add(rows)
         closeness.add(label, rows)
     mean, sd = kid(own.features, sample)
+    matched = min(len(own.features), len(sample))
     return {
         "fd": distance.value(),
         "kid": mean,
         "kid_sd": sd,
         **closeness.values(),
         **diversity(own.features, own.labels),
-        **precision_recall(own.features, sample[: len(own.features)]),
+        **precision_recall(own.features[some(len(own.features), matched, "metrics.matched")], sample[:matched]),
     }
 
 

@@ -28,7 +28,7 @@ def radii(x: np.ndarray, k: int = K) -> np.ndarray:
 
 
 def precision_recall(distilled: np.ndarray, real: np.ndarray, k: int = K) -> dict[str, float]:
-    """Of as many real rows as distilled ones; nan where a side has no k neighbours.
+    """Of a set and as many real rows: the more of either, the smaller its balls; nan where a side has no k neighbours.
 
     precision: share of distilled rows in the ball of a real one; recall: of real rows in the ball of a distilled one; density:
     mean number of real balls around a distilled row, over k; knn_coverage: share of real balls with a distilled row in them.

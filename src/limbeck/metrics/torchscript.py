@@ -28,8 +28,11 @@ class ScriptExtractor:
         self.options, self.size = spec, spec.get("size")
         try:
             self.model = torch.jit.load(path, map_location="cpu").eval()
+        except (RuntimeError, ValueError) as error:
+            raise LimbeckError(f"{key}: cannot read {path} as TorchScript ({' '.join(str(error).split())[:300]})") from None
+        try:
             self.dim = self.probed()
-        except (RuntimeError, ValueError, TypeError, torch.jit.Error) as error:
+        except (RuntimeError, ValueError, TypeError, torch.jit.Error) as error:  # the network's own message comes last
             raise LimbeckError(f"{key}: {path} gives no features of an image ({' '.join(str(error).split())[-300:]})") from None
 
     def probed(self) -> int:
