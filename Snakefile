@@ -59,6 +59,7 @@ wildcard_constraints:
     teacher="[A-Za-z0-9._-]+",
     extractor="|".join(map(re.escape, PLAN.config.extractor_names)),
     protocol="[A-Za-z0-9._-]+",
+    repeat=r"\d+",
     student="[A-Za-z0-9._-]+",
 
 

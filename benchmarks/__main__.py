@@ -13,15 +13,17 @@ from benchmarks import (
     encode_memory,
     group_sampling,
     manifold_cost,
+    metrics,
     pinned_threads,
+    replicas,
     subgroup,
     tangent_kernel,
     typicality,
 )
 
 ALL = (
-    *(pinned_threads, encode_memory, tangent_kernel, manifold_cost),
-    *(discovery, group_sampling, subgroup, coresets, typicality),
+    *(pinned_threads, replicas, encode_memory, tangent_kernel, manifold_cost),
+    *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
 )
 
 

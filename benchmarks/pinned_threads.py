@@ -9,6 +9,7 @@ from benchmarks.measure import alone, together
 from limbeck.artifacts import IMAGES
 from limbeck.protocols import PROTOCOLS
 from limbeck.store import create
+from limbeck.students.registry import architecture
 
 
 def run(folder: Path) -> list[dict[str, object]]:
@@ -20,12 +21,12 @@ def run(folder: Path) -> list[dict[str, object]]:
         out.append("images", rng.integers(0, 256, (100, 32, 32, 1), dtype=np.uint8))
         out.append("labels", np.arange(100) // 10)
         out.append("source_ids", np.full((100, 1), 48, np.uint8))
-    settings = PROTOCOLS["tiny-hard"].spec()
+    settings = PROTOCOLS["tiny-hard"].settings(10, 10, "convnet").model_copy(update={"steps": 600})
     spec = {
-        "student": "convnet3-w32",
+        "architecture": architecture("convnet3-w32"),
         "protocol": "tiny-hard",
-        "settings": settings,
-        "steps": 600,
+        "settings": settings.model_dump(mode="json"),
+        "teachers": [],
         "seed": 0,
         "repeats": 1,
         "code": "x",

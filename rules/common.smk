@@ -238,12 +238,40 @@ def teacher_file(name, extractor=lambda w: w.extractor):
     )
 
 
+def given_weights(w):
+    """The state dict of a teacher that is not trained here."""
+    return PLAN.config.teachers[w.teacher].weights or []
+
+
+def teacher_files(dataset, names):
+    """Weights and records of teachers."""
+    folders = [f"{R}/{dataset}/teachers/{name}" for name in names]
+    files = ("model.safetensors", "teacher.json")
+    return [f"{folder}/{name}" for folder in folders for name in files]
+
+
+def labelling_teachers(w):
+    return teacher_files(w.dataset, PLAN.labellers(w.protocol))
+
+
+def online_teachers(w):
+    return teacher_files(w.dataset, PLAN.online_teachers(w.protocol, w.ipc))
+
+
+def stored_labels(w):
+    return PLAN.soft_labels(w.dataset, w.method, w.ipc, int(w.seed), w.protocol)
+
+
+def held_out_images(w):
+    return PLAN.held_out(w.dataset) or []
+
+
 def extractor_files(w):
     return PLAN.extractor_files(w.extractor)
 
 
 def real_features(split):
-    return lambda w: PLAN.features(w.dataset, split)
+    return lambda w: PLAN.features(w.dataset, split, w.extractor)
 
 
 def row_images(w):
@@ -254,24 +282,24 @@ def row_images(w):
 
 
 def row_features(w):
-    return PLAN.distilled_features(
-        w.dataset, w.method, 0 if w.ipc == "all" else int(w.ipc), int(w.seed)
-    )
+    ipc = 0 if w.ipc == "all" else int(w.ipc)
+    return PLAN.distilled_features(w.dataset, w.method, ipc, int(w.seed), w.extractor)
 
 
 def report_cells(w):
     """Metrics, student results and exported images of every cell of the table."""
     files = []
-    for name, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
+    for row, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
         for cell in seeds.values():
             files += [
-                f"{cell}/metrics.json",
+                *(f"{cell}/metrics/{name}.json" for name in PLAN.run.extractors),
                 *(
-                    f"{cell}/students/{PLAN.run.protocol}/{s}.json"
-                    for s in PLAN.run.students
+                    f"{cell}/students/{protocol}/{student}.json"
+                    for protocol in PLAN.run.protocols
+                    for student in PLAN.run.students
                 ),
             ]
-            files += [f"{cell}/images/classes.json"] if name != "full" else []
+            files += [f"{cell}/images/classes.json"] if row != "full" else []
     return files
 
 

@@ -1,7 +1,28 @@
+rule hold_out:
+    input:
+        train=images("train"),
+    output:
+        images=f"{R}/{{dataset}}/{{view}}/images/held_out.zarr.zip",
+        prov=f"{R}/{{dataset}}/{{view}}/images/held_out.prov.json",
+    log:
+        f"{R}/logs/hold_out/{{dataset}}.{{view}}.log",
+    benchmark:
+        f"{R}/benchmarks/hold_out/{{dataset}}.{{view}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("hold_out"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} hold_out --spec {params.spec:q} --train '{input.train}' --images {output.images}"
+        " --prov {output.prov}"
+
+
 rule teacher:
     input:
         train=images("train"),
         test=images("test"),
+        given=given_weights,
     output:
         weights=f"{R}/{{dataset}}/teachers/{{teacher}}/model.safetensors",
         record=f"{R}/{{dataset}}/teachers/{{teacher}}/teacher.json",
@@ -16,8 +37,10 @@ rule teacher:
     threads: 1
     params:
         spec=spec("teacher"),
+        given=given("given"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} teacher --spec {params.spec:q} --train '{input.train}' --test '{input.test}'"
+        " {params.given}"
         " --weights {output.weights} --record {output.record} --prov {output.prov}"
 
 
@@ -87,29 +110,54 @@ use rule embed as embed_candidates with:
 rule measure:
     input:
         distilled=row_features,
+        images=row_images,
         train=real_features("train"),
         test=real_features("test"),
     output:
-        metrics=f"{CELL}/metrics.json",
-        prov=f"{CELL}/metrics.prov.json",
+        metrics=f"{CELL}/metrics/{{extractor}}.json",
+        prov=f"{CELL}/metrics/{{extractor}}.prov.json",
     log:
-        f"{R}/logs/measure/{JOB}.log",
+        f"{R}/logs/measure/{JOB}.{{extractor}}.log",
     benchmark:
-        f"{R}/benchmarks/measure/{JOB}.tsv"
+        f"{R}/benchmarks/measure/{JOB}.{{extractor}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
     params:
         spec=spec("measure"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} measure --spec {params.spec:q} --distilled '{input.distilled}' --train '{input.train}'"
-        " --test '{input.test}' --metrics {output.metrics} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log} measure --spec {params.spec:q} --distilled '{input.distilled}' --images '{input.images}'"
+        " --train '{input.train}' --test '{input.test}' --metrics {output.metrics} --prov {output.prov}"
+
+
+rule soft_labels:
+    input:
+        distilled=row_images,
+        teachers=labelling_teachers,
+    output:
+        labels=f"{CELL}/labels/{{protocol}}/{{repeat}}.zarr.zip",
+        prov=f"{CELL}/labels/{{protocol}}/{{repeat}}.prov.json",
+    log:
+        f"{R}/logs/soft_labels/{JOB}.{{protocol}}.{{repeat}}.log",
+    benchmark:
+        f"{R}/benchmarks/soft_labels/{JOB}.{{protocol}}.{{repeat}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        spec=spec("soft_labels"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log} soft_labels --spec {params.spec:q} --distilled '{input.distilled}'"
+        " --teachers '{input.teachers}' --labels {output.labels} --prov {output.prov}"
 
 
 rule train:
     input:
         distilled=row_images,
         test=images("test"),
+        held=held_out_images,
+        teachers=online_teachers,
+        stored=stored_labels,
     output:
         result=f"{CELL}/students/{{protocol}}/{{student}}.json",
         prov=f"{CELL}/students/{{protocol}}/{{student}}.prov.json",
@@ -122,6 +170,7 @@ rule train:
     threads: 1
     params:
         spec=spec("train"),
+        held=given("held"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} train --spec {params.spec:q} --distilled '{input.distilled}' --test '{input.test}'"
-        " --result {output.result} --prov {output.prov}"
+        " {params.held} --teachers '{input.teachers}' --stored '{input.stored}' --result {output.result} --prov {output.prov}"

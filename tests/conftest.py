@@ -178,7 +178,7 @@ def make_workflow(folder: Path, prior: Path, **overlay: object) -> Workflow:
             "references": ["subset"],
             "repeats": 1,
             "prior": "tiny",
-            "protocol": "smoke",
+            "protocols": ["smoke"],
             "teacher": "smoke",
         },
         "priors": {"tiny": {"weights": str(prior), "view": "v32", "cfg_scale": 1.5}},

@@ -409,7 +409,7 @@ FEATURES = Schema(
             ("image", "feature"),
             "float32",
             "extractor's own",
-            "a classifier's penultimate activations, CLIP's embeddings",
+            "a classifier's penultimate activations, a trunk's pooled output, CLIP's embeddings",
             (-1e6, 1e6),
         ),
         "labels": _LABELS,
@@ -425,6 +425,26 @@ FEATURES = Schema(
     },
 )
 
+HELD_OUT = Schema(
+    "held_out",
+    1,
+    "Real training images by which students of a dataset may select their epoch.",
+    {"images": _IMAGES, "labels": _LABELS},
+)
+SOFT_LABELS = Schema(
+    "soft_labels",
+    1,
+    "A teacher's logits of every image of a distilled set as one training sees it, epoch by epoch. The views are drawn again.",
+    {
+        "logits": ArraySpec(("epoch", "image", "entry"), "float16", "logit", "of all classes, or of the largest", (-6.1e4, 6.1e4)),
+        "indices": ArraySpec(
+            ("epoch", "image", "entry"), "uint16", "class index", "of top-k: whose logits they are", (0, 2**16 - 1), optional=True
+        ),
+        "rest": ArraySpec(
+            ("epoch", "image"), "float16", "logit", "of top-k: the logit of every other class", (-6.1e4, 6.1e4), optional=True
+        ),
+    },
+)
 SCHEMAS: dict[str, Schema] = {
     s.name: s
     for s in (
@@ -440,6 +460,8 @@ SCHEMAS: dict[str, Schema] = {
         TANGENTS,
         STATISTICS,
         STARTS,
+        HELD_OUT,
+        SOFT_LABELS,
         SUBGROUPS,
         DISTILLED,
         FEATURES,
@@ -448,7 +470,7 @@ SCHEMAS: dict[str, Schema] = {
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),
     "prior": (1, "hashes of a stored prior's files"),
-    "teacher": (1, "test accuracy and training record of a teacher"),
-    "metrics": (1, "metrics of a distilled set; every name carries its extractor"),
-    "student": (1, "accuracies of the trainings of one student on one distilled set"),
+    "teacher": (2, "test accuracy and training record of a teacher"),
+    "metrics": (2, "metrics of a distilled set in the features of one extractor, which every name carries; null: undefined"),
+    "student": (2, "accuracies of the trainings of one student on one distilled set, by three rules of picking an epoch"),
 }

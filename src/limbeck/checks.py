@@ -3,9 +3,9 @@
 Every failure is one line that names the key, the value and what is allowed.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck import protocols
 from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
@@ -13,7 +13,8 @@ from limbeck.methods import FULL, Method
 from limbeck.priors.files import class_table, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
 from limbeck.resolution import check_ipc, check_reencoded
-from limbeck.students.registry import STUDENTS
+from limbeck.students.construct import misfit
+from limbeck.students.registry import STUDENTS, architecture
 
 if TYPE_CHECKING:
     from limbeck.plan import Plan
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def check(plan: "Plan") -> None:
     """Everything, before any job starts."""
-    for table in ("datasets", "priors", "methods", "teachers", "extractors"):
+    for table in ("datasets", "priors", "methods", "teachers", "extractors", "protocols"):
         for name in getattr(plan.config, table):
             if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE, DIFT)):
                 raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
@@ -31,12 +32,7 @@ def check(plan: "Plan") -> None:
     run = plan.run
     plan.known("run.prior", run.prior, plan.config.priors)
     plan.known("run.teacher", run.teacher, plan.config.teachers)
-    protocols.get(run.protocol, "run.protocol")
-    for student in run.students:
-        plan.known("run.students", student, STUDENTS)
-    for name, teacher in plan.config.teachers.items():
-        plan.known(f"teachers.{name}.student", teacher.student, STUDENTS)
-        protocols.get(teacher.protocol, f"teachers.{name}.protocol")
+    _evaluation(plan)
     for name, prior in plan.config.priors.items():
         if prior.train is not None:
             plan.known(f"priors.{name}.train.dataset", prior.train.dataset, plan.config.datasets)
@@ -52,6 +48,36 @@ def check(plan: "Plan") -> None:
     for dataset in run.datasets:
         plan.known("run.datasets", dataset, plan.config.datasets)
         _dataset(plan, dataset)
+
+
+def _evaluation(plan: "Plan") -> None:
+    """Protocols, students and teachers by name."""
+    run, teachers = plan.run, plan.config.teachers
+    for name in plan.config.protocols:
+        plan.protocol(name)
+    if teachers[run.teacher].members:
+        raise LimbeckError(
+            f"run.teacher: {run.teacher!r} has members, but features are of one network; name it in a protocol instead"
+        )
+    for name, teacher in teachers.items():
+        plan.known(f"teachers.{name}.student", teacher.student, STUDENTS)
+        if plan.protocol(teacher.protocol, f"teachers.{name}.protocol").labels == "soft":
+            raise LimbeckError(f"teachers.{name}.protocol: {teacher.protocol!r} has soft labels, a teacher learns from hard ones")
+        if teacher.weights is not None and not Path(teacher.weights).is_file():
+            raise LimbeckError(f"teachers.{name}.weights: no file {teacher.weights}")
+        for member in teacher.members or ():
+            plan.known(f"teachers.{name}.members", member, teachers)
+            if teachers[member].members:
+                raise LimbeckError(f"teachers.{name}.members: {member!r} has members itself; name those")
+    for name in run.protocols:
+        labeller = plan.protocol(name, "run.protocols").teacher
+        if labeller is not None:
+            plan.known(f"protocols.{name}.teacher", labeller, teachers)
+    for student in run.students:
+        plan.known("run.students", student, STUDENTS)
+    for extractor in run.extractors:
+        plan.known("run.extractors", extractor, dict.fromkeys(plan.config.extractor_names))
+        plan.extractor_files(extractor)
 
 
 def _tuning(plan: "Plan", name: str) -> None:
@@ -85,6 +111,7 @@ def _dataset(plan: "Plan", dataset: str) -> None:
     spec = plan.dataset(dataset)
     if spec.views[spec.view].resize == "windows":
         raise LimbeckError(f"datasets.{dataset}.views.{spec.view}: students cannot be trained on windows; name another view first")
+    _students(plan, dataset)
     plan.source(dataset).counts("test")
     plan.extractor_files(plan.dataset(dataset).extractor)
     for ipc in plan.run.ipc:
@@ -110,6 +137,18 @@ def _dataset(plan: "Plan", dataset: str) -> None:
             if plan.reencodes:
                 check_reencoded(method, plan.run.prior)
             _patches(plan, method, dataset, ipc)
+
+
+def _students(plan: "Plan", dataset: str) -> None:
+    """Networks that take the size of a protocol's images."""
+    run, spec = plan.run, plan.dataset(dataset)
+    labellers = {name for protocol in run.protocols for name in plan.labellers(protocol)}
+    teachers = [(f"teachers.{name}", plan.config.teachers[name]) for name in sorted({run.teacher, *labellers})]
+    cases = [("run.students", student, protocol) for student in run.students for protocol in run.protocols]
+    for key, student, protocol in [*cases, *((f"{key}.student", t.student, t.protocol) for key, t in teachers)]:
+        size = plan.protocol(protocol).size or spec.views[spec.view].size
+        if complaint := misfit(architecture(student), size):
+            raise LimbeckError(f"{key}: {student} under {protocol} on {dataset}: {complaint}; choose another of {sorted(STUDENTS)}")
 
 
 def _patches(plan: "Plan", method: Method, dataset: str, ipc: int) -> None:

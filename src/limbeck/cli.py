@@ -43,13 +43,18 @@ def _main(
         libc = ctypes.CDLL(None)
         if os.environ.get("LIMBECK_DIE_WITH_PARENT"):
             libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan writes into a rerun
-        if hasattr(libc, "mallopt"):  # glibc
-            # Tensors of some MB come and go in every step. By default each goes back to the kernel, and the page faults of the next
-            # make a student's training step half as long again, inversion a fifth.
-            libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
-            libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
+        keep_freed_memory()
     if log:
         _log_to(log)
+
+
+def keep_freed_memory() -> None:
+    """Tensors of some MB come and go in every step. By default each goes back to the kernel, and the page faults of the next make a
+    student's training step half as long again, inversion a fifth."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
 
 
 def _log_to(path: Path) -> None:
@@ -63,6 +68,11 @@ def _log_to(path: Path) -> None:
 
 def _paths(text: str) -> list[Path]:
     return [Path(part) for part in text.split()]
+
+
+def _folders(text: str) -> list[Path]:
+    """The folders of files, each once."""
+    return list(dict.fromkeys(path.parent for path in _paths(text)))
 
 
 @contextmanager
@@ -410,6 +420,15 @@ def export(*, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Pat
         run(s, _paths(distilled), classes)
 
 
+@app.command("hold_out")
+def hold_out(*, spec: SpecOption, prov: ProvOption, train: Paths, images: Path = typer.Option()) -> None:
+    """Real training images by which students may select their epoch."""
+    from limbeck.stages.hold_out import run
+
+    with _stage(spec, prov, {"train": _paths(train)}) as s:
+        run(s, _paths(train), images)
+
+
 @app.command()
 def teacher(
     *,
@@ -417,14 +436,24 @@ def teacher(
     prov: ProvOption,
     train: Paths,
     test: Paths,
+    given: Path | None = None,
     weights: Path = typer.Option(),
     record: Path = typer.Option(),
 ) -> None:
-    """A classifier trained on the real data."""
+    """A classifier trained on the real data, or of given weights."""
     from limbeck.stages.teacher import run
 
-    with _stage(spec, prov, {"train": _paths(train), "test": _paths(test)}) as s:
-        run(s, _paths(train), _paths(test), weights, record)
+    with _stage(spec, prov, {"train": _paths(train), "test": _paths(test), "given": given}) as s:
+        run(s, _paths(train), _paths(test), weights, record, given)
+
+
+@app.command("soft_labels")
+def soft_labels(*, spec: SpecOption, prov: ProvOption, distilled: Paths, teachers: Paths, labels: Path = typer.Option()) -> None:
+    """A teacher's labels of every view of a distilled set that one training sees."""
+    from limbeck.stages.soft_labels import run
+
+    with _stage(spec, prov, {"distilled": _paths(distilled), "teachers": _paths(teachers)}) as s:
+        run(s, _paths(distilled), _folders(teachers), labels)
 
 
 @app.command()
@@ -467,24 +496,37 @@ def measure(
     spec: SpecOption,
     prov: ProvOption,
     distilled: Paths,
+    images: Paths,
     train: Paths,
     test: Paths,
     metrics: Path = typer.Option(),
 ) -> None:
-    """Metrics of a distilled set."""
+    """Metrics of a distilled set in the features of one extractor."""
     from limbeck.stages.measure import run
 
-    with _stage(spec, prov, {"distilled": _paths(distilled), "train": _paths(train), "test": _paths(test)}) as s:
-        run(s, _paths(distilled), _paths(train), _paths(test), metrics)
+    inputs = {"distilled": _paths(distilled), "images": _paths(images), "train": _paths(train), "test": _paths(test)}
+    with _stage(spec, prov, inputs) as s:
+        run(s, **inputs, metrics=metrics)
 
 
 @app.command()
-def train(*, spec: SpecOption, prov: ProvOption, distilled: Paths, test: Paths, result: Path = typer.Option()) -> None:
+def train(
+    *,
+    spec: SpecOption,
+    prov: ProvOption,
+    distilled: Paths,
+    test: Paths,
+    held: Path | None = None,
+    teachers: Paths = "",
+    stored: Paths = "",
+    result: Path = typer.Option(),
+) -> None:
     """Train and test a student."""
     from limbeck.stages.train import run
 
-    with _stage(spec, prov, {"distilled": _paths(distilled), "test": _paths(test)}) as s:
-        run(s, _paths(distilled), _paths(test), result)
+    inputs = {"distilled": _paths(distilled), "test": _paths(test), "held": held}
+    with _stage(spec, prov, {**inputs, "teachers": _paths(teachers), "stored": _paths(stored)}) as s:
+        run(s, _paths(distilled), _paths(test), result, held, _folders(teachers), _paths(stored))
 
 
 @app.command()
@@ -534,7 +576,7 @@ def check(folder: Path = typer.Argument(help="results folder, or one artifact"))
 
 @app.command()
 def schema(out: Path = typer.Argument(help="repository root")) -> None:
-    """Write the generated files: the config's JSON schema, config.yaml's defaults are tested against it, and docs/ARTIFACTS.md."""
+    """Write the generated files: the config's JSON schema, docs/ARTIFACTS.md and docs/PROTOCOLS.md."""
     from limbeck.inspection import write_generated
 
     write_generated(out)

@@ -34,6 +34,9 @@ GUIDANCE = {
 EXTRACTORS = {
     "teacher": "limbeck.metrics.teacher",
     "clip": "limbeck.metrics.clip",
+    "hf": "limbeck.metrics.hf",
+    "torchscript": "limbeck.metrics.torchscript",
+    "inception": "limbeck.metrics.inception",
 }
 # loaded by the sample stage for methods that have tangents
 PLANES = "limbeck.stages.planes"

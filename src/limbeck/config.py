@@ -274,20 +274,60 @@ class Prior(Model):
 
 
 class Teacher(Model):
-    """A classifier trained on the real data; also the default feature extractor."""
+    """A classifier trained on the real data, or given; or several whose labels are averaged. The run's is the extractor
+    'teacher'."""
 
-    student: Name = "convnet3-w32"
-    protocol: Name = "tiny-teacher"
+    student: Name = Field("convnet3-w32", description="its architecture")
+    protocol: Name = Field("tiny-teacher", description="how it is trained; with weights its input's size and normalisation alone")
     seed: int = 0
+    weights: str | None = Field(
+        None, min_length=1, description="a state dict instead of training: .safetensors, or .pt and .pth as torch saves them"
+    )
+    members: Names | None = Field(None, description="teachers whose soft labels are averaged, instead of all the above")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Teacher":
+        for key in sorted(self.model_fields_set - {"members"}) if self.members else ():
+            raise ValueError(f"'{key}' is not read of a teacher with 'members'; remove it")
+        return self
+
+
+SCRIPT_KEYS = ("size", "range", "mean", "std")  # of extractors, what kind torchscript alone reads
 
 
 class Extractor(Model):
-    """A feature extractor that discovery and pseudo-labels may name; 'teacher' is built in."""
+    """A feature extractor that the metrics, a discovery or pseudo-labels may name; 'teacher' is built in."""
 
-    kind: Literal["clip"] = "clip"
-    weights: str = Field(
-        description="local folder or hub name in transformers' layout: config.json, image processor, safetensors of a CLIP"
+    kind: Literal["clip", "hf", "torchscript", "inception"] = Field(
+        "clip",
+        description="clip: a CLIP's image embeddings; hf: the pooled features of an image model (ResNet, ViT, DINOv2, …) below its "
+        "classifier; torchscript: any network that takes float images; inception: inception-2015-12-05.pt, for FID",
     )
+    weights: str = Field(
+        description="clip, hf: local folder or hub name in transformers' layout: config.json, image processor, safetensors; "
+        "torchscript, inception: a local .pt file"
+    )
+    size: int | None = Field(None, ge=1, description="torchscript: side of the images that it takes, pixels")
+    range: tuple[float, float] = Field((0.0, 1.0), description="torchscript: what black and full intensity become")
+    mean: tuple[float, ...] = Field(
+        (0.0,), description="torchscript: subtracted then; one value, or one for each of red, green, blue"
+    )
+    std: tuple[float, ...] = Field((1.0,), description="torchscript: and divided by")
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> "Extractor":
+        for key in sorted(self.model_fields_set & set(SCRIPT_KEYS)):
+            if self.kind != "torchscript":
+                raise ValueError(f"'{key}' belongs to kind torchscript, not to {self.kind}")
+        if self.kind == "torchscript" and self.size is None:
+            raise ValueError("kind torchscript needs 'size', the side of the images that it takes")
+        if not {len(self.mean), len(self.std)} <= {1, 3} or 0 in self.std:
+            raise ValueError("'mean' and 'std' are one value or three, no 'std' is 0")
+        return self
+
+    def read(self) -> dict[str, Any]:
+        """What its kind reads of it."""
+        return self.model_dump(mode="json", exclude=set() if self.kind == "torchscript" else set(SCRIPT_KEYS))
 
 
 class Run(Model):
@@ -308,9 +348,19 @@ class Run(Model):
     )
     seeds: tuple[int, ...] | dict[int, tuple[int, ...]] = Field((0,), description="generation seeds, or a mapping by IPC")
     repeats: int = Field(2, ge=1, description="trainings per generation seed")
-    protocol: Name = "tiny-hard"
+    held_out: int = Field(
+        50, ge=0, description="real training images per class, at most a tenth, on which a training's epoch is selected; 0: none"
+    )
+    soft_labels: Literal["online", "cached"] = Field(
+        "online", description="protocols of soft labels: whether the teacher looks on, or labels first; the students are the same"
+    )
+    protocols: Names = Field(("tiny-hard",), description="built in (docs/PROTOCOLS.md) or of 'protocols'")
     students: tuple[Name, ...] = Field(("convnet3-w32",), min_length=1)
     teacher: Name = "convnet3"
+    extractors: Names = Field(
+        (TEACHER,),
+        description="in whose features the metrics are: 'teacher' (built in) or names under 'extractors'; tables print the first's",
+    )
 
 
 class Config(Model):
@@ -356,6 +406,7 @@ class Config(Model):
         "mgd_s3": {"base": "mgd", "weight": 0.1, "keep": "subgroup"},
     }
     teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
+    protocols: dict[Name, dict[str, Any]] = Field({}, description="a built-in protocol as 'base' and what differs from it")
     extractors: dict[Name, Extractor] = {}
 
     @property

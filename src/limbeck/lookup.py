@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from limbeck import protocols
 from limbeck.config import TEACHER, Config, Dataset
 from limbeck.data.folders import class_files
 from limbeck.data.sources import Source, Subset, local_folder, open_source, shard_classes
 from limbeck.derived import inherit, lineage, most_images
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, first_line
 from limbeck.methods import (
     FULL,
     LOW_IPC,
@@ -27,9 +28,12 @@ from limbeck.methods import (
     patching_name,
     scoring_name,
 )
-from limbeck.metrics.clip_files import clip_files
-from limbeck.resolution import check_reencoded, first_line, resolve
+from limbeck.metrics.files import folder_files, script_file
+from limbeck.protocols import Protocol
+from limbeck.resolution import check_reencoded, resolve
+from limbeck.settings import Settings
 from limbeck.specs import MAP, Wildcards
+from limbeck.students.registry import STUDENTS
 
 T = TypeVar("T")
 
@@ -95,13 +99,14 @@ class Lookup:
         return int(min(self.counts(dataset).max(), self.source(dataset).counts("train").max()))
 
     def extractor_files(self, extractor: str | None) -> list[str]:
-        """Files of an extractor that is loaded from a local folder: changed weights are noticed. Missing ones are an error."""
+        """Files of an extractor that is loaded from local ones: changed weights are noticed. Missing ones are an error."""
         if extractor in (None, TEACHER):
             return []
-        weights = self.config.extractors[extractor].weights
-        folder = local_folder(weights)
-        key = f"extractors.{extractor}.weights"
-        return [] if folder is None else [f"{folder}/{name}" for name in clip_files(folder, key)]
+        spec, key = self.config.extractors[extractor], f"extractors.{extractor}.weights"
+        if spec.kind in ("torchscript", "inception"):
+            return [str(script_file(spec.weights, key))]
+        folder = local_folder(spec.weights)
+        return [] if folder is None else [f"{folder}/{name}" for name in folder_files(folder, key)]
 
     @functools.cache  # noqa: B019
     def method(self, name: str, ipc: int, dataset: str) -> Method:
@@ -120,6 +125,23 @@ class Lookup:
         """A dataset's config."""
         self.known("datasets", name, self.config.datasets)
         return self.config.datasets[name]
+
+    def protocol(self, name: str, key: str = "protocol") -> Protocol:
+        """A protocol, of the config or built in; ``key`` names it in an error."""
+        return protocols.get(name, key, self.config.protocols)
+
+    def labellers(self, protocol: str) -> tuple[str, ...]:
+        """The teachers whose soft labels a protocol's students learn, several for one that has members; none of hard labels."""
+        found = self.protocol(protocol)
+        if found.labels == "hard":
+            return ()
+        name = found.teacher or self.run.teacher
+        return self.config.teachers[name].members or (name,)
+
+    def settings(self, protocol: str, student: str, dataset: str, ipc: int, tiles: int = 1) -> Settings:
+        """A protocol's numbers for a student on a set of so many images per class."""
+        classes = len(self.source(dataset).classes)
+        return self.protocol(protocol).settings(ipc, classes, STUDENTS[student].family, tiles)
 
     def seeds(self, ipc: int) -> tuple[int, ...]:
         """Generation seeds at an IPC."""

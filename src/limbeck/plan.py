@@ -20,7 +20,7 @@ from limbeck.methods import (
     patching_name,
     scoring_name,
 )
-from limbeck.specs import EXTRACTOR, MAP, Wildcards
+from limbeck.specs import MAP, Wildcards
 
 GROUPS = 1000  # sampling seeds set aside for the candidate groups of each generation seed
 
@@ -53,7 +53,27 @@ class Plan(Lookup):
             dataset = spec.of
         return [f"{self.root}/{dataset}/{view}/images/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
-    def features(self, dataset: str, split: str, extractor: str = EXTRACTOR) -> list[str]:
+    def held_out(self, dataset: str) -> str | None:
+        """The real images that students select their epoch by; None where the run holds none out."""
+        spec = self.dataset(dataset)
+        return f"{self.root}/{dataset}/{spec.view}/images/held_out.zarr.zip" if self.run.held_out else None
+
+    def online_teachers(self, protocol: str, ipc: int | str) -> tuple[str, ...]:
+        """The teachers that look on while a protocol's students are trained."""
+        return () if self._stores(ipc) else self.labellers(protocol)
+
+    def soft_labels(self, dataset: str, method: str, ipc: int | str, seed: int, protocol: str) -> list[str]:
+        """The stored labels of a cell's repeats; none where labels are hard or a teacher looks on."""
+        if not self._stores(ipc) or not self.labellers(protocol):
+            return []
+        folder = f"{self.cell(dataset, method, int(ipc), seed)}/labels/{protocol}"
+        return [f"{folder}/{repeat}.zarr.zip" for repeat in range(self.run.repeats)]
+
+    def _stores(self, ipc: int | str) -> bool:
+        # labels of every epoch of a whole training set would be larger than it
+        return self.run.soft_labels == "cached" and ipc != "all"
+
+    def features(self, dataset: str, split: str, extractor: str) -> list[str]:
         """All shards of the real features of a split."""
         return [f"{self.root}/{dataset}/features/{extractor}/{split}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
@@ -182,12 +202,12 @@ class Plan(Lookup):
             return self.images(dataset, "train")
         return [f"{self.cell(dataset, method, ipc, seed)}/distilled-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
-    def distilled_features(self, dataset: str, method: str, ipc: int, seed: int) -> list[str]:
+    def distilled_features(self, dataset: str, method: str, ipc: int, seed: int, extractor: str) -> list[str]:
         """Features of those images."""
         if method == FULL:
-            return self.features(dataset, "train")
+            return self.features(dataset, "train", extractor)
         cell = self.cell(dataset, method, ipc, seed)
-        return [f"{cell}/features/{EXTRACTOR}-{shard}.zarr.zip" for shard in self.shards(dataset)]
+        return [f"{cell}/features/{extractor}-{shard}.zarr.zip" for shard in self.shards(dataset)]
 
     def spec(self, stage: str, w: Wildcards) -> str:
         """The params string of ``stage`` for a job's wildcards."""
@@ -200,17 +220,18 @@ class Plan(Lookup):
     def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
         """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
         names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates")
+        shown = self.run.extractors[0]
         out: dict[str, Any] = {name: {} for name in (*names, "features", "weights")} | {
             "embedding": [],
             "scores": [],
-            "real_features": self.features(dataset, "train"),
+            "real_features": self.features(dataset, "train", shown),
         }
         seed, shards = self.first_seed(ipc), self.shards(dataset)
         seen: set[Any] = set()
         for name in (row for row in self.rows(ipc) if row != FULL):
             method = self.method(name, ipc, dataset)
             out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
-            out["features"][name] = self.distilled_features(dataset, name, ipc, seed)
+            out["features"][name] = self.distilled_features(dataset, name, ipc, seed, shown)
             if method.needs_prior:
                 out["embedding"] = self.embedding(dataset, embedding_name(MAP))
             if method.tangents:

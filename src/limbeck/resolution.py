@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from limbeck.config import DIFT, NO_FEATURES, OF_PRIOR, TEACHER, VAE, Config, Model, Prior, View
 from limbeck.derived import lineage
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, first_line
 from limbeck.methods import (
     BY_FAMILY,
     BY_IPC,
@@ -333,13 +333,3 @@ def _validated(model: type[Model], values: dict[str, Any], where: str) -> dict[s
         return model.model_validate(values).model_dump(mode="json")
     except ValidationError as error:
         raise LimbeckError(first_line(error, where)) from None
-
-
-def first_line(error: ValidationError, where: str = "") -> str:
-    """A pydantic error as one line: the key, the value and what is allowed."""
-    lines = []
-    for item in error.errors():
-        key = ".".join([where, *map(str, item["loc"])] if where else map(str, item["loc"]))
-        value = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {item['input']!r})"
-        lines.append(f"{key}: {item['msg']}{value}")
-    return "; ".join(lines)

@@ -4,17 +4,16 @@ Each function takes the plan and a job's wildcards, and returns the config slice
 (what it imports by statement is found without being told).
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from limbeck import components, protocols
-from limbeck.config import OF_PRIOR, PSEUDO, TEACHER, Prior
+from limbeck import components
+from limbeck.config import OF_PRIOR, PSEUDO, Prior
 from limbeck.data.folders import stamp
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL, patching_options, scoring_options
+from limbeck.evaluation_specs import EVALUATION, Spec, Wildcards, features
+from limbeck.methods import patching_options, scoring_options
 from limbeck.priors.registry import FAMILIES
 from limbeck.provenance import fingerprint
 from limbeck.students.registry import STUDENTS
@@ -22,12 +21,8 @@ from limbeck.students.registry import STUDENTS
 if TYPE_CHECKING:
     from limbeck.plan import Plan
 
-EXTRACTOR = TEACHER  # of the metrics
 # the page's map of a class: the plane of its latents' two first principal components
 MAP = {"reducer": "pca", "components": 2, "standardize": False}
-PAGE = Path(__file__).parent / "report/page.html.jinja"
-Wildcards = Mapping[str, Any]
-Spec = tuple[dict[str, Any], list[str]]
 
 
 def build(plan: "Plan", stage: str, w: Wildcards) -> str:
@@ -151,7 +146,7 @@ def _crop(plan: "Plan", w: Wildcards) -> Spec:
 def _patch_features(plan: "Plan", w: Wildcards) -> Spec:
     options = plan.embedding_of(w["embedding"], w["dataset"])
     if options["features"] not in OF_PRIOR:
-        slice_, modules = _features(plan, {"extractor": options["features"]})
+        slice_, modules = features(plan, {"extractor": options["features"]})
         return {"patches": options, **slice_}, modules
     prior = plan.config.priors[w["vae"]]
     slice_ = {"family": prior.family, "prior": _load_options(plan, w["dataset"], prior, options["view"])}
@@ -230,69 +225,6 @@ def _export(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"dataset": w["dataset"], "method": w["method"], "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
-def _classifier(student: str, protocol: str, ipc: int) -> Spec:
-    chosen = protocols.get(protocol, "protocol")
-    slice_ = {"student": student, "protocol": protocol, "settings": chosen.spec(), "steps": chosen.steps_for(ipc)}
-    return slice_, [STUDENTS[student].module]
-
-
-def _teacher(plan: "Plan", w: Wildcards) -> Spec:
-    plan.known("teachers", w["teacher"], plan.config.teachers)
-    teacher = plan.config.teachers[w["teacher"]]
-    per_class = plan.per_class(w["dataset"])
-    slice_, modules = _classifier(teacher.student, teacher.protocol, per_class)
-    return {**slice_, "seed": teacher.seed}, modules
-
-
-def _features(plan: "Plan", w: Wildcards) -> Spec:
-    name = w["extractor"]
-    if name == EXTRACTOR:
-        slice_ = {"kind": "teacher", "teacher": plan.run.teacher}
-        modules = [STUDENTS[plan.config.teachers[plan.run.teacher].student].module]
-    else:
-        slice_, modules = plan.config.extractors[name].model_dump(mode="json"), []
-    return {"extractor": name, **slice_}, [components.EXTRACTORS[slice_["kind"]], *modules]
-
-
-def _embed(plan: "Plan", w: Wildcards) -> Spec:
-    return _features(plan, w)
-
-
-def _measure(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
-    return {"extractor": EXTRACTOR}, []
-
-
-def _train(plan: "Plan", w: Wildcards) -> Spec:
-    plan.known("run.students", w["student"], STUDENTS)
-    per_class = plan.per_class(w["dataset"]) if w["ipc"] == "all" else int(w["ipc"])
-    slice_, modules = _classifier(w["student"], w["protocol"], per_class)
-    return {**slice_, "seed": int(w["seed"]), "repeats": plan.run.repeats}, modules
-
-
-def _report(plan: "Plan", w: Wildcards) -> Spec:
-    ipc = int(w["ipc"])
-    rows = {}
-    for name in plan.rows(ipc):
-        method = None if name == FULL else plan.method(name, ipc, w["dataset"])
-        parts = ("discovery", "start", "guidance", "sampler", "keep", "imported")
-        options = {} if method is None else {part: getattr(method, part) for part in parts}
-        rows[name] = {"prior": plan.prior_of(name, ipc, w["dataset"]), "options": options}
-    return {
-        "dataset": w["dataset"],
-        "ipc": ipc,
-        "order": list(plan.rows(ipc)),
-        "rows": rows,
-        "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
-        "first_seed": plan.first_seed(ipc),
-        "protocol": plan.run.protocol,
-        "students": list(plan.run.students),
-        "extractor": EXTRACTOR,
-        **plan.diagnostics(w["dataset"], ipc),
-        # no Python source, so the fingerprint does not see it
-        "template": hashlib.sha256(PAGE.read_bytes()).hexdigest()[:12],
-    }, []
-
-
 SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "ingest": _ingest,
     "label": _label,
@@ -317,10 +249,5 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "choose": _choose,
     "keep": _keep,
     "export": _export,
-    "teacher": _teacher,
-    "features": _features,
-    "embed": _embed,
-    "measure": _measure,
-    "train": _train,
-    "report": _report,
+    **EVALUATION,
 }

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from limbeck.artifacts import EMBEDDING, LATENTS, PROTOTYPES
-from limbeck.report.diagnostics import Cloud, chance_share, hull_area, hull_ratio, map_figure, variance_of_norms
+from limbeck.metrics.trajectories import variance_of_norms
+from limbeck.report.diagnostics import Cloud, chance_share, hull_area, hull_ratio, map_figure
 from limbeck.stages import reduce
 from limbeck.stages.diagnostics import _clouds
 from limbeck.store import Artifact, create

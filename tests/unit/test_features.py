@@ -18,7 +18,7 @@ from limbeck.discovery.embedding import reduce as embed
 from limbeck.errors import LimbeckError
 from limbeck.methods import embedding_name, embedding_options
 from limbeck.metrics.clip import ClipExtractor, load
-from limbeck.metrics.clip_files import clip_files
+from limbeck.metrics.files import folder_files
 from limbeck.resolution import resolve
 from limbeck.stages import features, reduce
 from limbeck.store import Artifact, create, digest
@@ -100,7 +100,7 @@ def test_weights_in_several_files_are_all_needed(clip_folder):
     assert np.allclose(embeddings(ClipExtractor(str(clip_folder), KEY), image), expected, atol=1e-5)
     (clip_folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(LimbeckError, match=r"missing in .*: model-00002-of-00002\.safetensors"):
-        clip_files(clip_folder, KEY)
+        folder_files(clip_folder, KEY)
 
 
 @pytest.mark.parametrize("case", ["cut short", "tensor missing", "another shape", "broken config"])

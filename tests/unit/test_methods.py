@@ -9,7 +9,14 @@ from snakemake.utils import update_config
 from limbeck.config import Config
 from limbeck.derived import inherit
 from limbeck.errors import LimbeckError
-from limbeck.inspection import GENERATED_DOC, GENERATED_SCHEMA, artifacts_page, config_schema
+from limbeck.inspection import (
+    GENERATED_DOC,
+    GENERATED_PROTOCOLS,
+    GENERATED_SCHEMA,
+    artifacts_page,
+    config_schema,
+    protocols_page,
+)
 from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.plan import Plan
 from limbeck.resolution import resolve
@@ -36,6 +43,7 @@ def test_config_yaml_is_the_packages_defaults():
 def test_generated_files_are_in_step():
     assert (ROOT / GENERATED_SCHEMA).read_text() == config_schema(), "run: limbeck schema ."
     assert (ROOT / GENERATED_DOC).read_text() == artifacts_page(), "run: limbeck schema ."
+    assert (ROOT / GENERATED_PROTOCOLS).read_text() == protocols_page(), "run: limbeck schema ."
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/configs").glob("**/*.yaml")), ids=lambda p: p.name)
@@ -61,7 +69,20 @@ def test_ready_made_configs_validate(path):
         ({"run__prior": "dalle"}, r"run\.prior: unknown name 'dalle'; known: \['fashion-dit', 'fashion-dit-im'\]"),
         ({"run__methods": ["mdg"]}, r"run\.methods: unknown method 'mdg'"),
         ({"run__datasets": ["cifar"]}, r"run\.datasets: unknown name 'cifar'"),
-        ({"run__protocol": "tiny"}, r"run\.protocol: unknown protocol 'tiny'; choose one of"),
+        (
+            {"run__students": ["vit"], "datasets__fashion-mini__views": {"v32": {"size": 24}}},
+            r"vit under tiny-hard on fashion-mini: .*24",
+        ),
+        ({"run__teacher": "two", "teachers__two": {"members": ["convnet3"]}}, r"run\.teacher: 'two' has members"),
+        ({"teachers__two": {"members": ["none"]}}, r"teachers\.two\.members: unknown name 'none'"),
+        ({"teachers__two": {"members": ["convnet3"], "seed": 1}}, r"teachers\.two: .*'seed' is not read"),
+        ({"teachers__two": {"protocol": "rded-soft"}}, r"teachers\.two\.protocol: 'rded-soft' has soft labels"),
+        ({"teachers__two": {"weights": "nowhere.pt"}}, r"teachers\.two\.weights: no file nowhere\.pt"),
+        (
+            {"run__protocols": ["p"], "protocols__p": {"base": "rded-soft", "teacher": "q"}},
+            r"protocols\.p\.teacher: unknown name 'q'",
+        ),
+        ({"run__protocols": ["tiny"]}, r"run\.protocols: unknown protocol 'tiny'; choose one of"),
         ({"run__students": ["resnet"]}, r"run\.students: unknown name 'resnet'"),
         ({"methods__mgd__weight": 2}, r"methods\.mgd\.weight: .*less than or equal to 1 \(got 2\)"),
         ({"methods__manifoldgd__t_stop": 51}, r"methods\.manifoldgd\.t_stop: 51 is beyond the 50 steps"),

@@ -25,7 +25,7 @@ from limbeck.selection.patches import arrange, best_patch, merged
 from limbeck.stages import crop, localize, patch_features, pick, score, select
 from limbeck.stages import fit as fit_stage
 from limbeck.store import Artifact, create, write_json
-from limbeck.students.registry import build
+from limbeck.students.registry import architecture, build
 from tests.unit.test_invert import stored
 
 SETTINGS = settings(max_examples=60, deadline=None)
@@ -337,7 +337,8 @@ def test_the_teachers_surest_crop_is_taken(small):
         model = build("convnet3-w32", 1, 10, 32)
     weights, record = small.folder / "teacher.safetensors", small.folder / "teacher.json"
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)
-    info = {"input": {"channels": 1, "classes": 10, "size": 32}, "student": "convnet3-w32"}
+    shape = {"channels": 1, "size": 32, "normalise": "half"}
+    info = {"input": shape, "classes": [str(c) for c in range(10)], "architecture": architecture("convnet3-w32")}
     write_json(record, "teacher", {}, info)
     options = {"crops": 4, "crop_images": 3, "crop_area": [0.25, 0.5]}
     path = small.folder / "crops.zarr.zip"

@@ -205,7 +205,7 @@ def test_a_pseudo_dataset_is_its_parents_but_for_the_training_images():
     assert p.source("few").classes == p.source("fashion-mini").classes
     assert p.images("few", "train")[2] == "results/few/v32/images/train-2.zarr.zip"
     assert p.images("few", "test") == p.images("fashion-mini", "test")
-    assert p.features("few", "test")[0] == "results/few/features/teacher/test-0.zarr.zip"
+    assert p.features("few", "test", "teacher")[0] == "results/few/features/teacher/test-0.zarr.zip"
 
 
 def test_a_plan_takes_bounds_where_the_counts_are_not_known():

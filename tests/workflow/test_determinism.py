@@ -21,7 +21,7 @@ def build(folder: Path, prior: Path, shards: int) -> Workflow:
     dataset["views"] = {"v32": {"size": 32, "resize": "pad"}}
     made = make_workflow(folder, prior, datasets={"fashion-mini": dataset})
     cell = made.results / CELL
-    wanted = [cell / name for name in ("metrics.json", "students/smoke/convnet3-w32.json", "images/classes.json")]
+    wanted = [cell / name for name in ("metrics/teacher.json", "students/smoke/convnet3-w32.json", "images/classes.json")]
     made.build(*map(str, wanted), *(str(made.results / MANIFOLD / f"distilled-{s}{SUFFIX}") for s in range(shards)))
     return made
 
@@ -36,7 +36,7 @@ def test_two_folders_give_identical_artifacts(one, tmp_path_factory, tiny_prior)
     other = build(tmp_path_factory.mktemp("two"), tiny_prior, 1)
     files = [p for p in one.results.rglob("*") if p.is_file() and not p.name.endswith(".prov.json")]
     files = [p for p in files if p.suffix not in (".log", ".tsv")]
-    assert sum(p.name.endswith(SUFFIX) for p in files) == 12
+    assert sum(p.name.endswith(SUFFIX) for p in files) == 13
     for path in files:
         assert path.read_bytes() == (other.results / path.relative_to(one.results)).read_bytes(), path
 
@@ -44,7 +44,7 @@ def test_two_folders_give_identical_artifacts(one, tmp_path_factory, tiny_prior)
 @pytest.mark.long
 def test_shards_change_no_result(one, tmp_path_factory, tiny_prior):
     three = build(tmp_path_factory.mktemp("three"), tiny_prior, 3)
-    for name in ("metrics.json", "students/smoke/convnet3-w32.json", "images/classes.json"):
+    for name in ("metrics/teacher.json", "students/smoke/convnet3-w32.json", "images/classes.json"):
         assert (one.results / CELL / name).read_bytes() == (three.results / CELL / name).read_bytes(), name
     for pattern, schema, arrays in (
         ("v32/images/train-{}", IMAGES, ("images", "labels")),

@@ -34,7 +34,7 @@ def test_the_same_images_are_worth_the_same(built):
     cells = [built.results / CELL.format(name) for name in ("random", "theirs")]
     results = [read_json(cell / "students/smoke/convnet3-w32.json", "student") for cell in cells]
     assert results[0] == results[1]
-    assert read_json(cells[0] / "metrics.json", "metrics") == read_json(cells[1] / "metrics.json", "metrics")
+    assert read_json(cells[0] / "metrics/teacher.json", "metrics") == read_json(cells[1] / "metrics/teacher.json", "metrics")
     rows = list(csv.DictReader((built.results / "fashion-mini/ipc2/summary.csv").read_text().splitlines()))
     assert [row.pop("method") for row in rows] == ["random", "theirs"]
     assert rows[0] == rows[1]

@@ -51,7 +51,7 @@ def test_check_reads_every_file_that_matters(built):
     for path in (
         cell / "images/3-Dress/00001.png",
         cell / "distilled-0.zarr.zip",
-        cell / "metrics.json",
+        cell / "metrics/teacher.json",
         built.results / "priors/tiny/vae/diffusion_pytorch_model.safetensors",
         built.results / "fashion-mini/teachers/smoke/model.safetensors",
     ):

@@ -71,7 +71,7 @@ def test_a_subset_takes_everything_and_is_distilled(flow):
     subset(flow, "few", NAMES)
     own = [("select", ""), ("pick", "random"), ("draw", ""), ("sample", "d3hr"), ("teacher", ""), ("reduce", "")]
     own += [("localize", ""), ("fit", ""), ("select", ""), ("pick", "patches")]
-    real = [("features", ""), ("features", ""), ("report", "")]
+    real = [("features", ""), ("features", ""), ("hold_out", ""), ("report", "")]
     assert flow.planned() == sorted(
         [*TAKEN, *own, *real, *((rule, method) for method in ("random", "d3hr", "patches") for rule in CELL)]
     )
@@ -114,6 +114,7 @@ def test_another_combination_runs_no_network_of_the_prior_but_sampling(flow, cla
         "export",
         "teacher",
         "features",
+        "hold_out",
         "embed",
         "reduce",
         "measure",

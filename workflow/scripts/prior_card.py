@@ -27,8 +27,9 @@ from limbeck.report.statistics import paired
 from limbeck.seeds import normal
 from limbeck.stages.common import classes_of, read_all
 from limbeck.store import Artifact, read_json
+from limbeck.students.evaluation import accuracy, predict
 from limbeck.students.registry import build
-from limbeck.students.training import predict, train
+from limbeck.students.training import train
 
 RESULTS = Path("results")
 MINI = RESULTS / "fashion-mini"
@@ -55,16 +56,15 @@ def reconstruct(prior: DitPrior, images: np.ndarray) -> np.ndarray:
 def on_reconstructions(prior: DitPrior, repeats: int) -> dict[int, list[float]]:
     """Students trained on reconstructions of the images of `random`, on the same streams."""
     test, test_labels = read_all([MINI / "v32/images/test-0.zarr.zip"], IMAGES, "images", "labels")
-    protocol = PROTOCOLS[PROTOCOL]
+    settings = PROTOCOLS[PROTOCOL].settings(IPC, 10, "convnet")
     found: dict[int, list[float]] = {}
     for seed in SEEDS:
         images, labels = read_all([MINI / f"none/random/ipc{IPC}/seed{seed}/distilled-0.zarr.zip"], DISTILLED, "images", "labels")
         again = reconstruct(prior, images)
         found[seed] = []
         for repeat in range(repeats):
-            steps = protocol.steps_for(IPC)
-            model = train(lambda: build(STUDENT, 1, 10, 32), again, labels, protocol, steps, seed, repeat, lambda *_: None)
-            found[seed].append(float((predict(model, test) == test_labels).mean()))
+            model = train(lambda: build(STUDENT, 1, 10, 32), again, labels, settings, seed, repeat, lambda *_: None)
+            found[seed].append(accuracy(predict(model, test, settings.normalise), test_labels))
     return found
 
 

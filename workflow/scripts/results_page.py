@@ -15,8 +15,9 @@ import yaml
 
 from limbeck.artifacts import DISTILLED
 from limbeck.plan import Plan
-from limbeck.report.statistics import paired, summarise
-from limbeck.report.table import percent
+from limbeck.report.cells import Cell, cell, outcome
+from limbeck.report.comparisons import points
+from limbeck.report.statistics import paired
 from limbeck.stages.common import read_all
 from limbeck.store import read_json
 
@@ -62,15 +63,14 @@ def sweeps(name: str) -> Plan:
 
 def results(plan: Plan, name: str) -> dict[int, str]:
     """seed -> the student's result file."""
-    student = f"students/{plan.run.protocol}/{plan.run.students[0]}.json"
+    student = f"students/{plan.run.protocols[0]}/{plan.run.students[0]}.json"
     return {seed: f"{plan.cell(DATA, name, IPC, seed)}/{student}" for seed in plan.seeds(IPC)}
 
 
 def ablations(sweep: str) -> Iterator[str]:
     """One table per swept key, every row paired with its baseline over the shared seeds."""
     plan = sweeps(sweep)
-    found = {name: {seed: _accuracies(path) for seed, path in results(plan, name).items()} for name in plan.methods(IPC)}
-    tested = int(plan.source(DATA).counts("test").sum())
+    found = {name: _cell(results(plan, name)) for name in plan.methods(IPC)}
     seeds = len(plan.seeds(IPC))
     yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key is changed from the row above, {seeds} seeds.\n"
     groups: dict[str, list[str]] = {}
@@ -85,7 +85,7 @@ def ablations(sweep: str) -> Iterator[str]:
         yield f"| {' | '.join(columns)} |"
         yield f"| --- | --- | --: | --: | --- |{' --: |' if len(columns) == 6 else ''}"
         for name in _with_baselines(plan, sweep, names):
-            yield f"| {' | '.join([*_line(plan, sweep, name, found, tested), shares[name]][: len(columns)])} |"
+            yield f"| {' | '.join([*_line(plan, sweep, name, found), shares[name]][: len(columns)])} |"
         yield ""
 
 
@@ -102,18 +102,18 @@ def _with_baselines(plan: Plan, sweep: str, names: list[str]) -> list[str]:
     return [row for baseline, rows in groups.items() for row in dict.fromkeys([baseline, *rows])]
 
 
-def _accuracies(path: str) -> list[float]:
-    return [repeat["accuracy"] for repeat in read_json(path, "student")["repeats"]]
+def _cell(paths: Mapping[int, str]) -> Cell:
+    return cell({seed: read_json(path, "student") for seed, path in paths.items()})
 
 
-def _line(plan: Plan, sweep: str, name: str, found: Mapping[str, Mapping[int, list[float]]], tested: int) -> list[str]:
-    accuracy, baseline = summarise(found[name], tested), _baseline(plan, sweep, name)
-    difference = None if name == baseline else paired(found[name], found[baseline])
-    delta = f"{100 * difference.difference:+.1f} ± {100 * difference.half_width:.1f}" if difference else "–"
+def _line(plan: Plan, sweep: str, name: str, found: Mapping[str, Cell]) -> list[str]:
+    baseline = _baseline(plan, sweep, name)
+    difference = None if name == baseline else paired(found[name].accuracies, found[baseline].accuracies)
+    delta = points(difference) if difference else "–"
     resolved = "–" if difference is None else "yes" if difference.resolved else "no"
     spec: dict[str, Any] = {key: value for key, value in plan.config.methods[name].items() if key != "base"}
     options = ", ".join(f"{key}: {value}" for key, value in spec.items()) or "–"
-    return [name, options, f"{percent(accuracy.mean)} ± {percent(accuracy.sd)}", delta, resolved]
+    return [name, options, outcome(found[name]), delta, resolved]
 
 
 def _share(plan: Plan, name: str) -> str:

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from limbeck.store import read_json
-from limbeck.students.registry import build
-from limbeck.students.training import to_input
+from limbeck.students.construct import construct
+from limbeck.students.inputs import Normalisation, network_input
 
 
 class TeacherExtractor:
@@ -22,8 +22,9 @@ class TeacherExtractor:
     def __init__(self, weights: Path, record: Path):
         info = read_json(record, "teacher")
         self.size: int = info["input"]["size"]
-        shape = (info["input"]["channels"], info["input"]["classes"], self.size)
-        self.model: nn.Module = build(info["student"], *shape).eval()
+        self.normalise: Normalisation = info["input"]["normalise"]
+        self.classes: list[str] = info["classes"]
+        self.model: nn.Module = construct(info["architecture"], info["input"]["channels"], len(self.classes), self.size).eval()
         self.model.load_state_dict(load_file(weights))
         self.dim = int(self.model.head.in_features)  # type: ignore[union-attr, arg-type]
         self.files = {"weights": weights}
@@ -32,13 +33,13 @@ class TeacherExtractor:
     def batches(self, images: np.ndarray, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(features (n, dim), predicted class (n,)) of uint8 images (N, H, W, C), a batch at a time."""
         for start in range(0, len(images), size):
-            features = self.model.features(to_input(images[start : start + size]))  # type: ignore[operator]
+            features = self.model.features(network_input(images[start : start + size], self.normalise))  # type: ignore[operator]
             yield features.numpy(), self.model.head(features).argmax(1).numpy()  # type: ignore[operator]
 
     @torch.inference_mode()
     def logits(self, images: np.ndarray) -> Tensor:
         """(N, classes) of uint8 images (N, H, W, C) of the teacher's size."""
-        return torch.cat([self.model(to_input(images[i : i + 250])) for i in range(0, len(images), 250)])
+        return torch.cat([self.model(network_input(images[i : i + 250], self.normalise)) for i in range(0, len(images), 250)])
 
 
 def load(spec: Mapping[str, Any], teacher: Path, record: Path) -> TeacherExtractor:  # noqa: ARG001

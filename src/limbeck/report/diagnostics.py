@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from limbeck.metrics.trajectories import variance_of_norms
+
 MAP_CLASSES = 10
 MAP_REAL, MAP_SET = 1000, 100  # points of the coverage map: its time grows with them
 
@@ -44,14 +46,6 @@ def hull_ratio(prototypes: np.ndarray, cloud: np.ndarray) -> float:
     """A_CH: the prototypes' hull area over the cloud's (ManifoldGD Fig. 6)."""
     whole = hull_area(cloud)
     return hull_area(prototypes) / whole if whole else 0.0
-
-
-def variance_of_norms(norms: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(steps,): variance over a class's images, mean over classes (ManifoldGD Fig. 12); nan with one image per class."""
-    classes = [norms[labels == c] for c in np.unique(labels)]
-    if min(map(len, classes)) < 2:
-        return np.full(norms.shape[1], np.nan)
-    return np.mean([c.var(axis=0, ddof=1) for c in classes], axis=0)
 
 
 def chance_share(d: int, dims: int) -> float:

@@ -1,4 +1,4 @@
-"""The summary table as csv, markdown and terminal text."""
+"""The summary tables, as csv and as rows of text for markdown and page."""
 
 import csv
 import io
@@ -6,8 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from limbeck.report.statistics import Accuracy, Paired, paired
+from limbeck.methods import FULL
+from limbeck.report import ddranking, published
+from limbeck.report.cells import Cell, Column, outcome, percent, printed
+from limbeck.report.ddranking import Kinds
+from limbeck.report.statistics import Accuracy
 
+SUBSET = "subset"
 # metric, heading, digits; lower or higher is better
 SHOWN = (
     ("fd", "FD ↓", 2),
@@ -18,94 +23,158 @@ SHOWN = (
     ("agreement", "agree", 3),
 )
 
-LISTED = 66  # pairs that a text can list whole: those of 12 rows
 # accuracy and its spreads are fractions; the metrics' names follow
 CSV_COLUMNS: tuple[str, ...] = (
     *("method", "reference", "prior", "images", "protocol", "student", "seeds", "repeats"),
     *("accuracy", "sd", "sd_seed", "sd_repeat", "binomial_se"),
+    *("selected", "selected_sd", "best_on_test", "best_on_test_sd", "failed", "failure"),
+    *("test_images", "labels", "teacher", "label_bytes", "lrs", "ars"),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``reference`` rows are not methods; accuracies: student -> seed -> repeats."""
+    """One line of the table. ``reference`` rows are not methods; ``paper``: what papers call it, where they have it."""
 
     name: str
     prior: str
     reference: bool
     images: int
-    accuracies: Mapping[str, Mapping[int, Sequence[float]]]
-    summary: Mapping[str, Accuracy]
-    metrics: Mapping[str, float]
+    cells: Mapping[Column, Cell]
+    metrics: Mapping[str, float | None]
     options: str
+    paper: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """DD-Ranking's two scores of a row and student, and the higher of its accuracies under hard and soft labels."""
+
+    lrs: float | None
+    ars: float | None
+    highest: tuple[float, str] | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Titles and lines of text."""
+
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
+def markdown(table: Table) -> str:
+    """In GitHub's markdown."""
+    lines = [table.headings, ["---"] + ["--:"] * (len(table.headings) - 1), *table.lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def label(row: Row) -> str:
     """The row's name as printed."""
-    return {"full": "real training set", "subset": "real subset, same size"}.get(row.name, row.name) if row.reference else row.name
+    return {FULL: "real training set", SUBSET: "real subset, same size"}.get(row.name, row.name) if row.reference else row.name
 
 
-def percent(value: float) -> str:
-    """A fraction as a percentage with one digit; an undefined spread as a dash."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+def title(column: Column, columns: Sequence[Column]) -> str:
+    """A column's name: the student's, with the protocol where a table has several."""
+    protocol, student = column
+    return student if len({protocol for protocol, _ in columns}) == 1 else f"{student}, {protocol}"
 
 
-def cells(row: Row, students: Sequence[str], extractor: str) -> list[str]:
-    """The row's printed cells, in the order of :func:`headings`."""
+def main_table(rows: Sequence[Row], columns: Sequence[Column], extractor: str) -> Table:
+    """Accuracy at the last epoch with both spreads apart, and the metrics."""
+    names = [f"{title(column, columns)} accuracy %" for column in columns]
+    headings = ["method", "images", *(each for name in names for each in (name, "sd seeds", "sd repeats"))]
+    return Table([*headings, *(heading for _, heading, _ in SHOWN)], [_line(row, columns, extractor) for row in rows])
+
+
+def _line(row: Row, columns: Sequence[Column], extractor: str) -> list[str]:
     out = [label(row), str(row.images)]
-    for student in students:
-        accuracy = row.summary[student]
-        out += [f"{percent(accuracy.mean)} ± {percent(accuracy.sd)}", percent(accuracy.sd_seed), percent(accuracy.sd_repeat)]
-    return out + [f"{row.metrics[f'{name}_{extractor}']:.{digits}f}" for name, _, digits in SHOWN]
+    for column in columns:
+        last = row.cells[column].last
+        spreads = (last.sd_seed, last.sd_repeat) if last else (None, None)
+        out += [outcome(row.cells[column]), *map(percent, spreads)]
+    return out + [_metric(row, name, extractor, digits) for name, _, digits in SHOWN]
 
 
-def headings(students: Sequence[str]) -> list[str]:
-    """Column titles."""
-    out = ["method", "images"]
-    for student in students:
-        out += [f"{student} accuracy %", "sd seeds", "sd repeats"]
-    return out + [title for _, title, _ in SHOWN]
+def _metric(row: Row, name: str, extractor: str, digits: int) -> str:
+    """A metric as printed; a dash where it is undefined, or the extractor has none of that name."""
+    fid = row.metrics.get(f"fid_{extractor}") if name == "fd" else None
+    return _number(row.metrics.get(f"{name}_{extractor}", fid), f".{digits}f") or "–"
 
 
-def to_csv(rows: Sequence[Row], protocol: str) -> str:
-    """One line per row and student, every number in full."""
+def every_metric(rows: Sequence[Row]) -> Table:
+    """All metrics of all extractors, a line each."""
+    names = sorted(rows[0].metrics)
+    lines = [[name, *(_number(row.metrics[name], ".4g") or "–" for row in rows)] for name in names]
+    return Table(["metric", *map(label, rows)], lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number as text; "" where it is undefined."""
+    return "" if value is None or math.isnan(value) else f"{value:{form}}"
+
+
+def further_table(rows: Sequence[Row], columns: Sequence[Column], kinds: Kinds, dataset: str, ipc: int) -> Table:
+    """Percentages at the epoch picked on held-out images and at the best on test, the papers' own, hard or soft; and DD-Ranking.
+
+    A column in which no row has anything is left out.
+    """
+    found: list[tuple[str, list[str]]] = []
+    for column in columns:
+        name = title(column, columns)
+        found.append((f"{name}, selected", [printed(row.cells[column].selected) for row in rows]))
+        found.append((f"{name}, best on test", [printed(row.cells[column].best) for row in rows]))
+    for student in dict.fromkeys(student for _, student in columns):
+        own = scores(rows, student, kinds)
+        higher = [f"{percent(best[0])} ({best[1]})" if (best := own[row.name].highest) else "–" for row in rows]
+        found.append((f"{student}, higher of hard and soft", higher))
+        found.append((f"{student}, LRS", [_number(own[row.name].lrs, ".1f") or "–" for row in rows]))
+        found.append((f"{student}, ARS", [_number(own[row.name].ars, ".1f") or "–" for row in rows]))
+    for column in columns:  # the widest come last
+        papers = [published.lookup(dataset, ipc, *column, row.paper) for row in rows]
+        found.append((f"{title(column, columns)}, published", ["; ".join(map(str, each)) or "–" for each in papers]))
+    kept = [(name, values) for name, values in found if set(values) != {"–"}]
+    lines = zip(map(label, rows), *(values for _, values in kept), strict=True)
+    return Table(["method", *(name for name, _ in kept)], [list(line) for line in lines])
+
+
+def scores(rows: Sequence[Row], student: str, kinds: Kinds) -> dict[str, Scores]:
+    """Of every row. The whole training set is no set of its size, so it has neither of DD-Ranking's."""
+    means = {row.name: {name: mean for name in kinds if (mean := row.cells[name, student].mean) is not None} for row in rows}
+    full, random = means.get(FULL, {}), means.get(SUBSET, {})
+    out = {}
+    for name, own in means.items():
+        ranked = {} if name == FULL else own
+        found = ddranking.lrs(ranked, full, random, kinds), ddranking.ars(ranked, random, kinds)
+        out[name] = Scores(*found, ddranking.highest(own, kinds))
+    return out
+
+
+def to_csv(rows: Sequence[Row], kinds: Kinds) -> str:
+    """One line per row, protocol and student, every number in full; what there is not is left blank."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = sorted(rows[0].metrics)
     writer.writerow([*CSV_COLUMNS, *names])
+    ranked = {student: scores(rows, student, kinds) for _, student in rows[0].cells}
     for row in rows:
-        for student, a in row.summary.items():
-            spread = ["" if math.isnan(x) else f"{x:.6f}" for x in (a.sd, a.sd_seed, a.sd_repeat)]
-            fixed = [row.name, int(row.reference), row.prior, row.images, protocol, student, a.seeds, a.repeats]
-            values = [f"{row.metrics[name]:.6g}" for name in names]
-            writer.writerow([*fixed, f"{a.mean:.6f}", *spread, f"{a.binomial:.6f}", *values])
+        for (protocol, student), cell in row.cells.items():
+            own = ranked[student][row.name]
+            fixed = [row.name, int(row.reference), row.prior, row.images, protocol, student, cell.seeds, cell.repeats]
+            values = [_number(value, ".6f") for value in (*_accuracies(cell), own.lrs, own.ars)]
+            reasons = "; ".join(f"seed {each.seed}, repeat {each.repeat}: {each.reason}" for each in cell.failures)
+            labels = [cell.labels["kind"], cell.labels.get("teacher", ""), cell.labels.get("bytes")]
+            told = [len(cell.failures), reasons, cell.test_images, *labels]
+            writer.writerow([*fixed, *values[:-2], *told, *values[-2:], *(_number(row.metrics[name], ".6g") for name in names)])
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[Row], students: Sequence[str], extractor: str) -> str:
-    """The table in GitHub's markdown."""
-    lines = [headings(students), ["---"] + ["--:"] * (len(headings(students)) - 1)]
-    lines += [cells(row, students, extractor) for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+def _accuracies(cell: Cell) -> list[float | None]:
+    """In the csv's order."""
+    last, selected, best = cell.last, cell.selected, cell.best
+    spreads: list[float | None] = [last.sd, last.sd_seed, last.sd_repeat, last.binomial] if last else [None] * 4
+    return [cell.mean, *spreads, *_mean_sd(selected), *_mean_sd(best)]
 
 
-def differences(rows: Sequence[Row], student: str) -> list[tuple[str, str, Paired]]:
-    """Every pair of methods over their shared seeds."""
-    out = []
-    for i, a in enumerate(rows):
-        for b in rows[:i]:
-            found = paired(a.accuracies[student], b.accuracies[student])
-            if found is not None:
-                out.append((label(a), label(b), found))
-    return out
-
-
-def differences_markdown(pairs: Sequence[tuple[str, str, Paired]]) -> str:
-    """Paired differences in points, with what is resolved; of more than ``LISTED`` the resolved ones alone."""
-    listed = pairs if len(pairs) <= LISTED else [pair for pair in pairs if pair[2].resolved]
-    lines = ["| difference | points (95 %) | seeds | resolved |", "| --- | --: | --: | --- |"]
-    for a, b, d in listed:
-        text = f"{100 * d.difference:+.1f} ± {100 * d.half_width:.1f}"
-        lines.append(f"| {a} − {b} | {text} | {d.seeds} | {'yes' if d.resolved else 'no'} |")
-    left = f"\nThe other {len(pairs) - len(listed)} of {len(pairs)} pairs are not resolved.\n" if len(listed) < len(pairs) else ""
-    return "\n".join(lines) + "\n" + left
+def _mean_sd(accuracy: Accuracy | None) -> tuple[float | None, float | None]:
+    return (None, None) if accuracy is None else (accuracy.mean, accuracy.sd)

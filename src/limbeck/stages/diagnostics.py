@@ -48,6 +48,7 @@ class Diagnostics:
     normality: str = ""
     gaussians: list[tuple[str, ...]] = field(default_factory=list)
     storage: list[tuple[str, ...]] = field(default_factory=list)
+    soft: bool = False  # whether the soft labels of that table are those that students were shown
     coverage: str = ""
     subgroups: str = ""
     typicality: str = ""
@@ -55,14 +56,18 @@ class Diagnostics:
     times: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def gather(spec: Spec, accuracies: Mapping[str, float]) -> Diagnostics:
-    """All of them. accuracies: row -> mean accuracy of the first student."""
-    out = Diagnostics()
+def gather(spec: Spec, accuracies: Mapping[str, float], labels: Mapping[str, int | None]) -> Diagnostics:
+    """All of them.
+
+    accuracies: row -> mean accuracy of the first student, where none of its trainings failed. labels: row -> bytes of the soft
+    labels that its students were shown, None where a teacher is asked on the way; empty where all labels are hard.
+    """
+    out = Diagnostics(soft=bool(labels))
     _map(spec, out)
     _origins(spec, out)
     _trajectories(spec, out)
     _normality(spec, out)
-    _storage(spec, out)
+    _storage(spec, out, labels)
     _coverage(spec, out)
     _subgroups(spec, out)
     _typicality(spec, out)
@@ -156,9 +161,9 @@ def _normality(spec: Spec, out: Diagnostics) -> None:
         out.normality = _encoded(normality_figure(curves))
 
 
-def _storage(spec: Spec, out: Diagnostics) -> None:
-    """What each representation of a row takes (D3HR Sec. 6.7, Fig. A2), where any row has class statistics."""
-    if not spec["statistics"]:
+def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> None:
+    """What each representation of a row takes (D3HR Sec. 6.7, Fig. A2), where any row has class statistics or soft labels."""
+    if not spec["statistics"] and not soft:
         return
     for name, paths in _in_order(spec):
         images, labels, latents, statistics_bytes = 0, 0, 0, 0
@@ -173,8 +178,12 @@ def _storage(spec: Spec, out: Diagnostics) -> None:
         folder = spec["weights"].get(name) if latents else None
         files = Path(folder).rglob("*.safetensors") if folder else ()
         weights = sum(file.stat().st_size for file in files if file.name != DELTA)
-        sizes = (images, labels, latents, statistics_bytes, weights)
-        out.storage.append((name, *(f"{size / 1000:,.1f}" if size else "–" for size in sizes)))
+        sizes = (images, soft.get(name, labels), latents, statistics_bytes, weights)
+        out.storage.append((name, *(_kilobytes(size) for size in sizes)))
+
+
+def _kilobytes(size: int | None) -> str:
+    return "online" if size is None else f"{size / 1000:,.1f}" if size else "–"
 
 
 def _coverage(spec: Spec, out: Diagnostics) -> None:
@@ -224,8 +233,8 @@ def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None
         stage = _sum(spec["tangents"].get(name, []))
         seconds[name] = sampling + (stage or 0.0)
         out.times.append((name, f"{sampling:.3f}", "–" if stage is None else f"{stage:.3f}"))
-    if seconds:
-        out.cost = _encoded(cost_figure(seconds, accuracies))
+    if drawn := {name: value for name, value in seconds.items() if name in accuracies}:
+        out.cost = _encoded(cost_figure(drawn, accuracies))
 
 
 def _in_order(spec: Spec) -> Iterator[tuple[str, list[str]]]:

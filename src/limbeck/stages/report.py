@@ -1,102 +1,111 @@
-"""report: the table of a dataset at an IPC as csv, markdown and a self-contained page, with a grid of images."""
+"""report: the tables of a dataset at an IPC as csv, markdown and a self-contained page, with a grid of images."""
 
 import base64
 import json
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from limbeck.artifacts import DISTILLED
+from limbeck.methods import FULL
+from limbeck.report.cells import Cell, Column, cell, percent
+from limbeck.report.comparisons import compare, difference_table, differences_markdown, standings, standings_markdown
+from limbeck.report.ddranking import HARD, Kinds
 from limbeck.report.grid import method_strip, save_grid
-from limbeck.report.statistics import summarise
-from limbeck.report.table import Row, cells, differences, differences_markdown, headings, label, percent, to_csv, to_markdown
+from limbeck.report.table import SUBSET, Row, Table, every_metric, further_table, label, main_table, markdown, title, to_csv
 from limbeck.stages.common import Spec, classes_of, read_all
 from limbeck.stages.diagnostics import gather
 from limbeck.store import read_json, replacing, write_text
 
-REFERENCES = ("full", "subset")
 GRID_ROWS = 3
 
 
 def run(spec: Spec, folder: Path) -> None:
     """Write summary.csv, summary.md, summary.html and grid.png into ``folder``, from the artifacts that the spec names."""
-    rows, per_class, test_images = _rows(spec)
-    students, extractor = spec["students"], spec["extractor"]
+    rows, columns = _rows(spec), _columns(spec)
+    kinds: Kinds = {name: (labels, augmented) for name, (labels, augmented) in spec["protocol_kinds"].items()}
     classes = classes_of(next(iter(spec["distilled"].values()))[0])
     with replacing(folder / "grid.png") as part:
         _grid(spec, classes, part)
-    pairs = {student: differences(rows, student) for student in students}
-    write_text(folder / "summary.csv", to_csv(rows, spec["protocol"]))
-    write_text(folder / "summary.md", _markdown(spec, rows, pairs, test_images))
-    last = rows[-1].summary[students[0]]
-    page = Environment(loader=PackageLoader("limbeck", "report"), autoescape=True, undefined=StrictUndefined).get_template(
-        "page.html.jinja"
-    )
-    html = page.render(
-        dataset=spec["dataset"],
-        ipc=spec["ipc"],
-        protocol=spec["protocol"],
-        extractor=extractor,
-        test_images=test_images,
-        binomial=percent(last.binomial),
-        seeds=last.seeds,
-        repeats=last.repeats,
-        first_seed=spec["first_seed"],
-        headings=headings(students),
-        differences=pairs,
-        classes=classes,
-        diagnostics=gather(spec, {row.name: row.summary[students[0]].mean for row in rows}),
+    means = {row.name: mean for row in rows if (mean := row.cells[columns[0]].mean) is not None}
+    compared = {column: found for column in columns if (found := compare(rows, column))}
+    shown: dict[str, Any] = {
+        "spec": spec,
+        "tested": _tested(rows, columns[0]),
+        "main": main_table(rows, columns, spec["extractors"][0]),
+        "further": further_table(rows, columns, kinds, spec["dataset"], spec["ipc"]),
+        "failures": _failures(rows, columns),
+        "compared": {title(column, columns): found for column, found in compared.items()},
+        "standings": standings(rows, compared),
+        "diagnostics": gather(spec, means, _label_bytes(rows)),
+    }
+    write_text(folder / "summary.csv", to_csv(rows, kinds))
+    write_text(folder / "summary.md", _markdown(shown))
+    html = _page().render(
+        **shown,
+        differences={name: difference_table(found) for name, found in shown["compared"].items()},
+        metrics=every_metric(rows),
+        per_class={title(column, columns): _per_class(rows, column, classes) for column in columns},
         grid=base64.b64encode((folder / "grid.png").read_bytes()).decode(),
-        rows=[
-            {
-                "label": label(row),
-                "reference": row.reference,
-                "cells": cells(row, students, extractor),
-                "accuracy": f"{percent(row.summary[students[0]].mean)} %",
-                "prior": row.prior,
-                "options": row.options,
-                "per_class": per_class[row.name],
-            }
-            for row in rows
-        ],
+        references=[label(row) for row in rows if row.reference],
+        options=[(label(row), row.prior, row.options) for row in rows],
     )
     write_text(folder / "summary.html", html)
 
 
-def _rows(spec: Spec) -> tuple[list[Row], dict[str, list[float]], int]:
-    rows, per_class, test_images = [], {}, 0
+def _page() -> Any:
+    loader = PackageLoader("limbeck", "report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("page.html.jinja")
+
+
+def _columns(spec: Spec) -> list[Column]:
+    return [(protocol, student) for protocol in spec["protocols"] for student in spec["students"]]
+
+
+def _rows(spec: Spec) -> list[Row]:
+    rows = []
     for name in spec["order"]:
         folders = spec["cells"][name]
-        accuracies: dict[str, dict[int, list[float]]] = {student: {} for student in spec["students"]}
-        by_class: list[list[float]] = []
-        metrics: list[dict[str, float]] = []
-        for seed, folder in folders.items():
-            metrics.append(read_json(Path(folder) / "metrics.json", "metrics"))
-            for student in spec["students"]:
-                found: dict[str, Any] = read_json(Path(folder) / "students" / spec["protocol"] / f"{student}.json", "student")
-                accuracies[student][int(seed)] = [r["accuracy"] for r in found["repeats"]]
-                test_images = found["test_images"]
-                if student == spec["students"][0]:
-                    by_class += [r["per_class"] for r in found["repeats"]]
-        per_class[name] = [statistics.fmean(column) for column in zip(*by_class, strict=True)]
-        means = {key: statistics.fmean(m[key] for m in metrics) for key in metrics[0] if key != "images"}
+        metrics: list[dict[str, Any]] = [_metrics(Path(folder), spec["extractors"]) for folder in folders.values()]
+        means = {key: _mean([m[key] for m in metrics]) for key in metrics[0] if key != "images"}
         described = spec["rows"][name]
         rows.append(
             Row(
                 name=name,
                 prior=described["prior"],
-                reference=name in REFERENCES,
+                reference=name in (FULL, SUBSET),
                 images=int(metrics[0]["images"]),
-                accuracies=accuracies,
-                summary={student: summarise(a, test_images) for student, a in accuracies.items()},
+                cells={column: _cell(folders, column) for column in _columns(spec)},
                 metrics=means,
                 options=json.dumps(described["options"], sort_keys=True),
+                paper=described["paper"],
             )
         )
-    return rows, per_class, test_images
+    return rows
+
+
+def _cell(folders: Mapping[str, str], column: Column) -> Cell:
+    protocol, student = column
+    return cell(
+        {int(seed): read_json(Path(at) / "students" / protocol / f"{student}.json", "student") for seed, at in folders.items()}
+    )
+
+
+def _metrics(cell: Path, extractors: Sequence[str]) -> dict[str, Any]:
+    """All metrics of a cell by name, None where one is undefined."""
+    found: dict[str, Any] = {}
+    for extractor in extractors:
+        found |= read_json(cell / f"metrics/{extractor}.json", "metrics")
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Over seeds; nan where any is undefined."""
+    return statistics.fmean(math.nan if value is None else value for value in values)
 
 
 def _grid(spec: Spec, classes: Sequence[str], path: Path) -> None:
@@ -108,16 +117,59 @@ def _grid(spec: Spec, classes: Sequence[str], path: Path) -> None:
     save_grid(path, strips, classes)
 
 
-def _markdown(spec: Spec, rows: list[Row], pairs: dict, test_images: int) -> str:
-    a = rows[-1].summary[spec["students"][0]]
+def _tested(rows: Sequence[Row], column: Column) -> dict[str, Any]:
+    """How the last row with an accuracy was tested."""
+    found = next((row.cells[column] for row in reversed(rows) if row.cells[column].last), rows[-1].cells[column])
+    binomial = percent(found.last.binomial if found.last else None)
+    size = {"images": found.test_images, "seeds": found.seeds, "repeats": found.repeats}
+    return {**size, "accuracy": percent(found.mean), "binomial": binomial}
+
+
+def _failures(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    """Every training that failed, and why."""
+    lines = [
+        [label(row), *column, str(each.seed), str(each.repeat), each.reason]
+        for row in rows
+        for column in columns
+        for each in row.cells[column].failures
+    ]
+    return Table(["failed training of", "protocol", "student", "seed", "repeat", "reason"], lines)
+
+
+def _label_bytes(rows: Sequence[Row]) -> dict[str, int | None]:
+    """Row -> what the labels of its first soft protocol take, None where a teacher is asked on the way; hard ones take nothing."""
+    soft = {row.name: [found.labels for found in row.cells.values() if found.labels["kind"] != HARD] for row in rows}
+    return {name: labels[0]["bytes"] for name, labels in soft.items() if labels}
+
+
+def _per_class(rows: Sequence[Row], column: Column, classes: Sequence[str]) -> Table:
+    """Mean ± sd over all trainings (ManifoldGD, Table 6)."""
+    lines = []
+    for row in rows:
+        found = row.cells[column].per_class
+        lines.append([label(row), *(f"{percent(mean)} ± {percent(sd)}" for mean, sd in found or [])])
+    return Table(["method", *classes], [line if len(line) > 1 else line + ["–"] * len(classes) for line in lines])
+
+
+def _markdown(shown: Mapping[str, Any]) -> str:
+    spec, tested = shown["spec"], shown["tested"]
     text = [
         f"## {spec['dataset']}, {spec['ipc']} images per class\n",
-        f"Protocol {spec['protocol']}, {test_images} test images, {a.seeds} generation seeds × {a.repeats} training repeats, "
-        f"accuracy at the last step, mean ± sd; binomial standard error {percent(a.binomial)} points. "
-        f"Metrics with the extractor `{spec['extractor']}`.\n",
-        to_markdown(rows, spec["students"], spec["extractor"]),
+        f"Protocol {', '.join(spec['protocols'])}, {tested['images']} test images, {tested['seeds']} generation seeds × "
+        f"{tested['repeats']} training repeats, accuracy at the last epoch, mean ± sd; binomial standard error "
+        f"{tested['binomial']} points. Metrics with the extractor `{spec['extractors'][0]}`.\n",
+        markdown(shown["main"]),
     ]
-    for student, found in pairs.items():
-        if found:
-            text += [f"Paired differences over shared seeds, {student}:\n", differences_markdown(found)]
+    if shown["failures"].lines:
+        text += ["Failed trainings; their rows take no part in what follows:\n", markdown(shown["failures"])]
+    if len(shown["further"].headings) > 1:
+        rules = "*selected* at the epoch best on held-out real images, *best on test* as papers report"
+        text += [f"By other rules than accuracy at the last epoch, in %: {rules}.\n", markdown(shown["further"])]
+    if shown["diagnostics"].soft:
+        storage = Table(["storage, kB", "images", "soft labels"], [line[:3] for line in shown["diagnostics"].storage])
+        text.append(markdown(storage))
+    for name, pairs in shown["compared"].items():
+        text += [f"Paired differences over shared seeds, {name}:\n", differences_markdown(pairs)]
+    if shown["standings"].lines:
+        text += ["Mean rank and wins/ties/losses, a win being a resolved difference:\n", standings_markdown(shown["standings"])]
     return "\n".join(text)

@@ -1,0 +1,39 @@
+"""soft_labels: a teacher's logits of every view of a distilled set that the trainings of a protocol see in one repeat."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from limbeck.artifacts import SOFT_LABELS
+from limbeck.settings import Settings
+from limbeck.stages.classifiers import online, read_set
+from limbeck.stages.common import Spec, params, progress
+from limbeck.store import create
+from limbeck.students.inputs import pixels
+from limbeck.students.labels import pack
+from limbeck.students.training import DEVICE
+from limbeck.students.views import Views
+
+
+def run(spec: Spec, distilled: Sequence[Path], teachers: Sequence[Path], labels: Path) -> None:
+    """Write ``labels``, an epoch at a time; images that an incomplete last batch leaves out are zeros that nobody reads."""
+    settings = Settings.model_validate(spec["settings"])
+    images, own = read_set(distilled, settings)
+    source = online(spec, settings, teachers, distilled[0], images, own)
+    views = Views(settings, len(images), spec["seed"], spec["repeat"])
+    empty = pack(torch.zeros(1, source.classes), settings.top_k, settings.temperature)
+    shapes = {name: (views.epochs, len(images), *values.shape[1:]) for name, values in empty.items()}
+    inputs = {f"distilled-{i}": path for i, path in enumerate(distilled)}
+    inputs |= {f"teacher-{name}": folder / "model.safetensors" for name, folder in zip(spec["teachers"], teachers, strict=True)}
+    with create(labels, SOFT_LABELS, shapes, params(spec), inputs) as out, progress("soft_labels") as report:
+        for epoch in range(views.epochs):
+            rows = {name: np.zeros((len(images), *values.shape[1:]), values.dtype) for name, values in empty.items()}
+            for batch in views.epoch(epoch):
+                x, _ = views.seen(pixels(images[batch.rows]).to(DEVICE), batch)
+                for name, values in source.packed(x).items():
+                    rows[name][batch.rows] = values
+            for name, values in rows.items():
+                out.append(name, values[None])
+            report(epoch + 1, views.epochs)

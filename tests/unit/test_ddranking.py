@@ -1,0 +1,102 @@
+"""DD-Ranking's scores against their formulas written out, and the papers' numbers against what can be known of them."""
+
+import csv
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbeck.methods import FULL, METHODS
+from limbeck.report.ddranking import ars, highest, lrs
+from limbeck.report.published import FILE, TUNED, lookup, name_of
+
+KINDS = {"a-hard": ("hard", True), "b-soft": ("soft", True), "a-plain": ("hard", False)}
+share = st.floats(0, 1)
+
+
+def normal(x):
+    return 100 * (math.exp(x) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
+
+
+@given(share, share, share, share, share)
+def test_lrs_is_its_formula_and_stays_in_bounds(hard, soft, full, random_hard, random_soft):
+    own, random = {"a-hard": hard, "b-soft": soft}, {"a-hard": random_hard, "b-soft": random_soft}
+    found = lrs(own, {"a-hard": full, "b-soft": 1.0}, random, KINDS)
+    improvement = hard - random_hard if hard >= soft else soft - random_soft
+    assert found == pytest.approx(normal(0.5 * improvement - 0.5 * (full - hard)))
+    assert 0 <= found <= 100
+
+
+@given(share, share, share, share)
+def test_ars_is_its_formula_and_stays_in_bounds(augmented, plain, random_augmented, random_plain):
+    own, random = {"a-hard": augmented, "a-plain": plain}, {"a-hard": random_augmented, "a-plain": random_plain}
+    found = ars(own, random, KINDS)
+    assert found == pytest.approx(normal(0.5 * (augmented - random_augmented) + 0.5 * (plain - random_plain)))
+    assert 0 <= found <= 100
+
+
+def test_known_values():
+    same = {"a-hard": 0.7, "a-plain": 0.4}
+    assert lrs(same, same, same, KINDS) == pytest.approx(26.894, abs=1e-3)  # nothing gained, nothing lost
+    assert lrs({"a-hard": 1}, {"a-hard": 0}, {"a-hard": 0}, KINDS) == pytest.approx(100)
+    assert lrs({"a-hard": 0}, {"a-hard": 1}, {"a-hard": 1}, KINDS) == pytest.approx(0)
+    assert lrs({"a-hard": 0.6}, {"a-hard": 0.9}, {"a-hard": 0.5}, KINDS) == pytest.approx(normal(-0.1))
+    assert ars(same, same, KINDS) == pytest.approx(26.894, abs=1e-3)
+
+
+def test_scores_need_their_rows_and_protocols():
+    own = {"a-hard": 0.6, "b-soft": 0.7}
+    assert lrs(own, {}, own, KINDS) is None
+    assert lrs(own, own, {}, KINDS) is None
+    assert lrs({"b-soft": 0.7}, own, own, KINDS) is None  # its hard cell failed
+    assert lrs(own, own, own, {"b-soft": ("soft", True)}) is None
+    assert ars(own, own, KINDS) is None
+    assert ars({"b-soft": 0.7, "a-plain": 0.5}, {"b-soft": 0.6, "a-plain": 0.5}, KINDS) is None  # of different labels
+    assert highest(own, KINDS) == (0.7, "b-soft")
+    assert highest(own, {"a-hard": ("hard", True)}) is None
+    assert highest({}, KINDS) is None
+
+
+def test_published_numbers_are_plausible_and_unique():
+    with FILE.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    known = {
+        "dataset": {"imagenette", "imagewoof", "imageidc", "imagenet100", "imagenet1k", "cifar10", "cifar100", "tiny_imagenet"},
+        "ipc": {"1", "10", "20", "50", "70", "100"},
+        "protocol": {"minimax-hard-256", "ims3-hard", "d3hr-soft", "rded-soft"},
+        "student": {"convnet6", "resnetap10", "resnet18-in", "resnet18", "resnet101"},
+        "method": {*METHODS, *TUNED.values(), FULL},
+    }
+    for name, values in known.items():
+        assert {row[name] for row in rows} <= values
+    keys = [(*(row[name] for name in known), row["source"]) for row in rows]
+    assert len(keys) == len(set(keys)) == 677
+    for row in rows:
+        assert 10 < float(row["accuracy"]) < 100
+        assert row["sd"] == "" or 0 <= float(row["sd"]) < 5
+        assert ("soft" in row["protocol"]) == (row["student"] in ("resnet18", "resnet101"))
+
+
+def test_published_numbers_are_found_by_their_cell():
+    found = lookup("imagenette", 10, "minimax-hard-256", "resnetap10", "manifoldgd")
+    assert [str(each) for each in found] == ["64.1 ± 1.2 (ManifoldGD, Table 1)"]
+    assert [str(each) for each in lookup("imagenet1k", 50, "d3hr-soft", "resnet18", "d4m")] == ["55.2 (D3HR, Table 1)"]
+    assert not lookup("imagenette", 11, "minimax-hard-256", "resnetap10", "manifoldgd")
+    assert len(lookup("imagenet1k", 10, "rded-soft", "resnet18", "patches")) == 2  # mosaics and single patches
+
+
+@pytest.mark.parametrize(
+    ("base", "criterion", "name"),
+    [
+        ("mgd", "diffusion", "mgd"),
+        ("subset", "diffusion", "random"),
+        ("dit", "minimax", "minimax"),
+        ("ims3", "inversion_matching", "ims3"),
+        ("ims3", "diffusion", ""),  # its choice alone is not the paper's method
+        ("dit", "inversion_matching", ""),
+        ("mgd", "minimax", ""),
+    ],
+)
+def test_what_papers_call_a_method(base, criterion, name):
+    assert name_of(base, criterion) == name

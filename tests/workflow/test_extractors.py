@@ -1,0 +1,77 @@
+"""Through Snakemake: metrics in the features of several extractors, at one image per class."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from limbeck.store import read_json
+from tests.conftest import Workflow, make_workflow, write_small
+from tests.unit.test_extractors import Inception, save_script
+
+BALLS = ("precision", "recall", "density", "knn_coverage")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflow:
+    """Chosen images in the teacher's features to the page; an extractor that nobody asks for."""
+    folder = tmp_path_factory.mktemp("extractors")
+    save_script(folder / "i.pt", Inception())
+    write_small(folder / "small.npz")
+    small = {"source": "npz", "path": str(folder / "small.npz"), "channels": 1, "views": {"v32": {"size": 32, "resize": "pad"}}}
+    made = make_workflow(
+        folder,
+        tiny_prior,
+        run={"datasets": ["small"], "methods": ["random"], "references": ["full"], "ipc": [1]},
+        datasets={"small": small},
+        extractors={"i": {"kind": "inception", "weights": str(folder / "i.pt")}},
+    )
+    made.build()
+    return made
+
+
+def summary(flow: Workflow) -> list[dict[str, str]]:
+    return list(csv.DictReader((flow.results / "small/ipc1/summary.csv").read_text().splitlines()))
+
+
+def measured(flow: Workflow, extractor: str) -> dict:
+    return read_json(flow.results / f"small/none/random/ipc1/seed0/metrics/{extractor}.json", "metrics")
+
+
+@pytest.mark.long
+def test_one_image_per_class_leaves_blanks_and_dashes(built):
+    lines = summary(built)
+    found = measured(built, "teacher")
+    assert found["div_class_teacher"] is None
+    assert [line["div_class_teacher"] == "" for line in lines] == [line["method"] != "full" for line in lines]
+    assert all(float(line["fd_teacher"]) >= 0 for line in lines)
+    markdown = (built.results / "small/ipc1/summary.md").read_text()
+    row = next(line for line in markdown.splitlines() if line.startswith("| random"))
+    assert row.split("|")[-3].strip() == "–"
+    assert "<td>trajectory_norm_variance</td><td>–</td>" in (built.results / "small/ipc1/summary.html").read_text()
+
+
+@pytest.mark.long
+def test_an_extractor_more_computes_its_features_and_metrics_and_nothing_else(flow):
+    flow.overlay["run"]["extractors"] = ["i", "teacher"]
+    # the whole training set's features are the real ones
+    jobs = sorted(
+        [("features", ""), ("features", ""), ("embed", "random"), ("measure", "full"), ("measure", "random"), ("report", "")]
+    )
+    assert flow.planned() == jobs
+    before = {row["method"]: row["fd_teacher"] for row in summary(flow)}
+    flow.build()
+    lines = summary(flow)
+    assert {row["method"]: row["fd_teacher"] for row in lines} == before
+    assert not {"fd_i", "agreement_i"} & set(lines[0])
+    assert all(line[f"{name}_i"] for line in lines for name in ("fid", "kid", *BALLS))  # ten images
+    assert "<td>fid_i</td>" in (flow.results / "small/ipc1/summary.html").read_text()
+    markdown = (flow.results / "small/ipc1/summary.md").read_text()
+    row = next(line for line in markdown.splitlines() if line.startswith("| random"))
+    assert "`i`" in markdown  # tables print the first
+    assert f"{measured(flow, 'i')['fid_i']:.2f}" in row
+    other = Inception()
+    other.register_buffer("unread", torch.zeros(1))
+    save_script(flow.folder / "i.pt", other)
+    assert flow.planned() == jobs
