@@ -1,4 +1,4 @@
-"""Write parts of docs/RESULTS.md: ``table`` from the summaries of `make table`, ``sweeps NAME …`` from the cells of `make sweeps`.
+"""Write parts of docs/RESULTS.md: ``table NAME`` from the summaries of `make table`, ``sweeps NAME …`` from the cells of `make sweeps`.
 
 ``targets NAME`` prints the files that a sweep needs, for Snakemake.
 """
@@ -35,11 +35,15 @@ BASELINES: dict[str, dict[str | None, str]] = {
 
 
 def main() -> None:
-    """Replace the named part between its markers: ``table``, or ``sweeps`` for all of BASELINES."""
-    if sys.argv[1] == "targets":
-        print(*(path for name in sweeps(sys.argv[2]).methods(IPC) for path in results(sweeps(sys.argv[2]), name).values()))
+    """Replace the named parts between their markers."""
+    what, *names = sys.argv[1:]
+    if what == "targets":
+        plan = planned(f"{names[0]}_sweeps")
+        print(*(path for name in plan.methods(IPC) for path in results(plan, name).values()))
         return
-    parts = {"table": table} if sys.argv[1] == "table" else {f"{name}-sweeps": partial(ablations, name) for name in sys.argv[2:]}
+    made = {"table": ("-table", table), "sweeps": ("-sweeps", ablations)}
+    ending, make_part = made[what]
+    parts = {f"{name}{ending}": partial(make_part, name) for name in names}
     page = PAGE.read_text(encoding="utf-8")
     for part, make in parts.items():
         before, after = (page.index(f"<!-- {mark}{part} -->") for mark in ("", "/"))
@@ -48,16 +52,18 @@ def main() -> None:
     print(PAGE)
 
 
-def table() -> Iterator[str]:
-    """The markdown summaries of both IPCs."""
-    yield f"Written by `make table` (limbeck {version('limbeck')}).\n"
-    for ipc in (10, 50):
-        yield Path(f"results/{DATA}/ipc{ipc}/summary.md").read_text(encoding="utf-8")
+def table(name: str) -> Iterator[str]:
+    """The markdown summaries of every dataset and IPC of a config."""
+    plan = planned(name)
+    yield f"Written by `make table TABLES={name}` (limbeck {version('limbeck')}).\n"
+    for dataset in plan.run.datasets:
+        for ipc in plan.run.ipc:
+            yield Path(f"{plan.root}/{dataset}/ipc{ipc}/summary.md").read_text(encoding="utf-8")
 
 
-def sweeps(name: str) -> Plan:
-    """A sweep's plan: its config laid over config.yaml."""
-    base, over = (yaml.safe_load((ROOT / path).read_text()) for path in ("config.yaml", f"workflow/configs/{name}_sweeps.yaml"))
+def planned(name: str) -> Plan:
+    """The plan of workflow/configs/``name``.yaml laid over config.yaml."""
+    base, over = (yaml.safe_load((ROOT / path).read_text()) for path in ("config.yaml", f"workflow/configs/{name}.yaml"))
     return Plan({**base, **{key: {**base[key], **value} for key, value in over.items()}})
 
 
@@ -69,7 +75,7 @@ def results(plan: Plan, name: str) -> dict[int, str]:
 
 def ablations(sweep: str) -> Iterator[str]:
     """One table per swept key, every row paired with its baseline over the shared seeds."""
-    plan = sweeps(sweep)
+    plan = planned(f"{sweep}_sweeps")
     found = {name: _cell(results(plan, name)) for name in plan.methods(IPC)}
     seeds = len(plan.seeds(IPC))
     yield f"Written by `make sweeps` (limbeck {version('limbeck')}): one key is changed from the row above, {seeds} seeds.\n"
