@@ -148,7 +148,8 @@ def _students(plan: "Plan", dataset: str) -> None:
     for key, student, protocol in [*cases, *((f"{key}.student", t.student, t.protocol) for key, t in teachers)]:
         size = plan.protocol(protocol).size or spec.views[spec.view].size
         if complaint := misfit(architecture(student), size):
-            raise LimbeckError(f"{key}: {student} under {protocol} on {dataset}: {complaint}; choose another of {sorted(STUDENTS)}")
+            fitting = sorted(name for name in STUDENTS if not misfit(architecture(name), size))
+            raise LimbeckError(f"{key}: {student} under {protocol} on {dataset}: {complaint}; choose one of {fitting}")
 
 
 def _patches(plan: "Plan", method: Method, dataset: str, ipc: int) -> None:

@@ -5,10 +5,21 @@ Only pydantic is imported, so the Snakefile parses in well under a second. The o
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
-Names = Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Values none of which is there twice: what is named twice would be made, and counted, once."""
+    if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return values
+
+
+Distinct = AfterValidator(_distinct)
+Names = Annotated[tuple[Name, ...], Field(min_length=1), Distinct]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct]
 TEACHER = "teacher"  # the extractor that is built in: the run's teacher
 VAE = "vae"  # the feature space of the prior's own latents
 DIFT = "dift"  # that of a block of its denoiser
@@ -333,8 +344,8 @@ class Extractor(Model):
 class Run(Model):
     """What ``snakemake`` builds when no target is named."""
 
-    datasets: tuple[Name, ...] = ("fashion-mini",)
-    ipc: tuple[Annotated[int, Field(ge=1)], ...] = Field((10,), description="images per class")
+    datasets: Names = ("fashion-mini",)
+    ipc: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Distinct] = Field((10,), min_length=1, description="images per class")
     prior: Name = "fashion-dit"
     methods: Names | dict[int, Names] = Field(
         (
@@ -343,10 +354,10 @@ class Run(Model):
         ),
         description="rows of the table, or a mapping by IPC",
     )
-    references: tuple[Literal["full", "subset"], ...] = Field(
+    references: Annotated[tuple[Literal["full", "subset"], ...], Distinct] = Field(
         ("full", "subset"), description="rows for the whole training set and for a size-matched random real subset"
     )
-    seeds: tuple[int, ...] | dict[int, tuple[int, ...]] = Field((0,), description="generation seeds, or a mapping by IPC")
+    seeds: Seeds | dict[int, Seeds] = Field((0,), description="generation seeds, or a mapping by IPC")
     repeats: int = Field(2, ge=1, description="trainings per generation seed")
     held_out: int = Field(
         50, ge=0, description="real training images per class, at most a tenth, on which a training's epoch is selected; 0: none"
@@ -355,7 +366,7 @@ class Run(Model):
         "online", description="protocols of soft labels: whether the teacher looks on, or labels first; the students are the same"
     )
     protocols: Names = Field(("tiny-hard",), description="built in (docs/PROTOCOLS.md) or of 'protocols'")
-    students: tuple[Name, ...] = Field(("convnet3-w32",), min_length=1)
+    students: Names = ("convnet3-w32",)
     teacher: Name = "convnet3"
     extractors: Names = Field(
         (TEACHER,),

@@ -5,7 +5,7 @@ A user's own stand in the config as a base and what differs (``protocols.NAME``)
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -15,18 +15,20 @@ from limbeck.errors import LimbeckError, first_line
 from limbeck.settings import Common, Crop, CutMix, Flip, Jitter, Lighting, MixUp, RandAugment, Settings, Shift, Shuffle
 
 MORE = "more"  # the last entry of a table by IPC
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
 
 
 class ByClasses(Model):
     """What changes for sets of so many classes."""
 
     at_least: int = Field(ge=2)
-    at_most: int | None = None
+    at_most: Count | None = None
     epochs_factor: float = Field(1.0, gt=0, description="the product is floored to hundreds")
     batch_factor: int = Field(1, ge=1)
-    lr: float | None = None
-    weight_decay: float | None = None
-    batch_size: int | None = None
+    lr: Rate | None = None
+    weight_decay: float | None = Field(None, ge=0)
+    batch_size: Count | None = None
 
     def holds(self, classes: int) -> bool:
         """Whether it is meant for so many."""
@@ -38,11 +40,11 @@ class Protocol(Common):
 
     source: str = Field("a protocol of the config", description="where it is from, and what is assumed")
     teacher: Name | None = Field(None, description="soft: who labels, of 'teachers'; null: run.teacher")
-    batch_size: int | dict[int, int] = Field(64, description="or {IPC: size}, linear in between; at most the set")
-    lr: float | dict[str, float] = Field(description="or {family of student: rate}, 'other' for the rest")
+    batch_size: Count | dict[Count, Count] = Field(64, description="or {IPC: size}, linear in between; at most the set")
+    lr: Rate | dict[str, Rate] = Field(description="or {family of student: rate}, 'other' for the rest")
     weight_decay: float = Field(5e-4, ge=0)
-    epochs: int | dict[int | Literal["more"], int] | None = Field(None, description="or a table by IPC")
-    steps: int | dict[int | Literal["more"], int] | None = Field(None, description="instead of epochs")
+    epochs: Count | dict[Count | Literal["more"], Count] | None = Field(None, description="or a table by IPC")
+    steps: Count | dict[Count | Literal["more"], Count] | None = Field(None, description="instead of epochs")
     by_classes: tuple[ByClasses, ...] = ()
 
     @model_validator(mode="after")
@@ -271,13 +273,17 @@ def get(name: str, key: str, own: Mapping[str, Mapping[str, Any]] | None = None)
     ------
     LimbeckError: unknown, at the config's ``key``, or an option that does not fit.
     """
-    options = dict((own or {}).get(name, {"base": name}))
+    own = own or {}
+    if name in own and name in PROTOCOLS:
+        # a number of that name would be another's
+        raise LimbeckError(f"protocols.{name}: the name is built in; choose another, with base: {name}")
+    options = dict(own.get(name, {"base": name}))
     base = options.pop("base", None)
     if base not in PROTOCOLS:
-        known = sorted({*PROTOCOLS, *(own or {})})
-        if name in (own or {}):
-            raise LimbeckError(f"protocols.{name}.base: {base!r} is no protocol; choose one of {sorted(PROTOCOLS)}")
-        raise LimbeckError(f"{key}: unknown protocol {name!r}; choose one of {known}")
+        if name in own:
+            what = "missing" if base is None else f"{base!r} is no built-in protocol"
+            raise LimbeckError(f"protocols.{name}.base: {what}; choose one of {sorted(PROTOCOLS)}")
+        raise LimbeckError(f"{key}: unknown protocol {name!r}; choose one of {sorted({*PROTOCOLS, *own})}")
     replaced = {"steps": None} if options.get("epochs") else {"epochs": None} if options.get("steps") else {}
     try:
         return Protocol.model_validate({**PROTOCOLS[base].model_dump(), **replaced, **options})

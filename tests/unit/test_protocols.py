@@ -74,8 +74,12 @@ def test_a_protocol_of_the_config_is_its_base_and_what_differs():
     ("own", "message"),
     [
         ({}, r"run\.protocols: unknown protocol 'p'; choose one of"),
-        ({"p": {"epochs": 3}}, r"protocols\.p\.base: None is no protocol; choose one of"),
-        ({"p": {"base": "q"}}, r"protocols\.p\.base: 'q' is no protocol"),
+        ({"p": {"epochs": 3}}, r"protocols\.p\.base: missing; choose one of"),
+        ({"p": {"base": "q"}}, r"protocols\.p\.base: 'q' is no built-in protocol"),
+        ({"p": {"base": "tiny-hard", "lr": -1}}, r"^protocols\.p\.lr: .*greater than 0 \(got -1\)$"),
+        ({"p": {"base": "tiny-hard", "lr": {"other": 1, "vgg": 0}}}, r"^protocols\.p\.lr\.vgg: .*greater than 0 \(got 0\)"),
+        ({"p": {"base": "tiny-hard", "batch_size": 0}}, r"^protocols\.p\.batch_size: .*greater than or equal to 1 \(got 0\)$"),
+        ({"p": {"base": "tiny-hard", "steps": {"more": 0}}}, r"^protocols\.p\.steps\.more: .*greater than or equal to 1"),
         ({"p": {"base": "tiny-hard", "epoch": 3}}, r"protocols\.p\.epoch: Extra inputs"),
         ({"p": {"base": "tiny-hard", "epochs": 3, "steps": 4}}, r"protocols\.p: .*one of 'epochs' and 'steps'"),
         ({"p": {"base": "tiny-hard", "steps": {10: 4}}}, r"protocols\.p: .*needs the entry 'more'"),
@@ -90,3 +94,8 @@ def test_a_protocol_of_the_config_is_its_base_and_what_differs():
 def test_a_protocol_that_cannot_be_is_refused_by_its_key(own, message):
     with pytest.raises(LimbeckError, match=message):
         get("p", "run.protocols", own)
+
+
+def test_no_protocol_of_the_config_takes_the_name_of_one_that_is_built_in():
+    with pytest.raises(LimbeckError, match=r"protocols\.tiny-hard: the name is built in; choose another, with base: tiny-hard"):
+        get("tiny-hard", "run.protocols", {"tiny-hard": {"base": "tiny-hard", "epochs": 9}})

@@ -102,7 +102,7 @@ def test_an_option_reaches_back_to_its_stage_and_no_further(flow, change, rules)
         ({"run": {"prior": "tiny-refiner"}}, "run.prior: 'tiny-refiner' is a refiner"),
         ({"priors": {"tiny-xl": {"discovery_view": "v99"}}}, "priors.tiny-xl.discovery_view: 'v99' is not a view"),
         ({"priors": {"tiny-xl": {"prompt": "a photo"}}}, "priors.tiny-xl.prompt"),
-        ({"priors": {"tiny-xl": {"family": "sd3"}}}, "priors.tiny-xl: Value error, only family sdxl has a refiner"),
+        ({"priors": {"tiny-xl": {"family": "sd3"}}}, "priors.tiny-xl: only family sdxl has a refiner"),
         ({"priors": {"tiny-xl": {"weights": "/nowhere"}}}, "priors.tiny-xl.weights: missing in /nowhere: model_index.json"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Write parts of docs/RESULTS.md: ``table NAME`` from the summaries of `make table`, ``sweeps NAME …`` from the cells of `make sweeps`.
+"""Parts of docs/RESULTS.md: ``table NAME …`` from the summaries of `make table`, ``sweeps NAME …`` from the cells of `make sweeps`.
 
 ``targets NAME`` prints the files that a sweep needs, for Snakemake.
 """
