@@ -151,7 +151,7 @@ def test_inversions_under_two_priors_are_both_shown(workflow):
         ({"base": "dit", "keep": "best"}, r"methods\.m\.keep: unknown component 'best'; choose one of \['all', 'subgroup'\]"),
         ({"base": "dit", "groups": 3}, r"methods\.m\.groups: unknown option"),
         ({**S3, "groups": 0}, r"methods\.m\.groups"),
-        ({**S3, "extractor": "vae"}, r"methods\.m\.extractor: unknown extractor 'vae'; known: \['teacher'\]"),
+        ({**S3, "extractor": "vae"}, r"methods\.m\.extractor: unknown extractor 'vae'; known: \['teacher', 'resnet18'\]"),
         ({**S3, "real_images": 501}, r"methods\.m\.real_images: 501 is more than the 500 of class"),
         ({**S3, "keep": {2: "subgroup"}}, r"methods\.m\.keep: decides which rules make the images, so it cannot be a mapping"),
         ({**S3, "keep": ["subgroup"]}, r"methods\.m\.keep: unknown component \['subgroup'\]"),

@@ -17,8 +17,8 @@ from limbeck.plan import Plan
 from limbeck.store import Artifact
 from tests import miniatures, tiny_priors
 from tests.conftest import ROOT, Workflow
+from tests.unit.test_overlay_numbers import CONFIGS, LETTERS, config
 
-CONFIGS = ROOT / "workflow/configs"
 # the benchmark's own list of its folders, ImageNet's for all that are picked from it: the overlay picks its own
 WOOF = (
     *("n02096294", "n02093754", "n02111889", "n02088364", "n02086240"),
@@ -34,7 +34,6 @@ def _imagenet(classes: str, train: int) -> Callable[[Path], Path]:
     return lambda root: miniatures.folders(root, (*benchmarks.members(classes), "n99999999"), train)
 
 
-LETTERS = tuple(f"imagenet-{letter}" for letter in "abcde")
 TEN = (*LETTERS, "imagenette", "imageidc")
 MINIATURES: dict[str, Callable[[Path], Path]] = {
     **{name: _imagenet(name, IMAGES) for name in TEN},
@@ -89,14 +88,6 @@ def priors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
         "sdxl": {"weights": str(tiny_priors.sdxl(folder / "xl")), **plain},
         "sd15": {"weights": str(tiny_priors.sd(folder / "sd")), **plain},
     }
-
-
-def config(*overlays: Path) -> dict[str, Any]:
-    """The overlays' keys, the later over the earlier, without config.yaml's."""
-    found: dict[str, Any] = {}
-    for path in overlays:
-        update_config(found, yaml.safe_load(path.read_text()))
-    return found
 
 
 def planned_as_it_is(found: dict[str, Any], data: Callable[[str], Path], priors: dict[str, dict[str, Any]]) -> dict[str, Any]:

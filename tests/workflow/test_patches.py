@@ -169,7 +169,7 @@ def test_other_features_than_the_denoisers(flow, tiny_clip, features, dims):
         ({**PATCHES, "t_range": [0.7, 0.1]}, r"methods\.m: .*t_range \[0.7, 0.1\] is no range"),
         (
             {**PATCHES, "features": "resnet"},
-            r"methods\.m\.features: unknown extractor 'resnet'; known: \['vae', 'dift', 'none', 'teacher'\]",
+            r"methods\.m\.features: unknown extractor 'resnet'; known: \['vae', 'dift', 'none', 'teacher', 'resnet18'\]",
         ),
         ({**PATCHES, "generate": True}, r"methods\.m\.generate: 'patches' chooses patches of images"),
         ({**PATCHES, "real_images_per_class": 1}, r"methods\.m\.real_images_per_class: 1 "),
