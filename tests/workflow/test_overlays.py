@@ -152,10 +152,9 @@ def test_a_papers_overlay_lies_over_a_benchmarks(paper, name, data, priors):
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-def test_a_path_that_is_not_there_is_one_line(name, tmp_path):
+def test_a_path_that_is_not_there_is_one_line(name, priors, tmp_path):
     found = config(ROOT / "config.yaml", CONFIGS / f"{name}.yaml")
-    found["datasets"][name]["path"] = str(tmp_path / "nowhere")
-    found["teachers"]["resnet18"]["weights"] = None
+    planned_as_it_is(found, lambda _: tmp_path / "nowhere", priors)
     with pytest.raises(LimbeckError, match=rf"datasets\.{name}: .*{tmp_path}/nowhere") as error:
         Plan(found)
     assert "\n" not in str(error.value)
