@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.measure import alone
 from limbeck.artifacts import IMAGES
-from limbeck.data.sources import package_path
+from limbeck.data.paths import package_path
 from limbeck.store import create
 
 SIZES = (5_000, 60_000)
