@@ -62,7 +62,7 @@ def test_prompts_of_every_benchmark_are_distinct():
 
 
 def test_unknown_benchmarks_are_one_line():
-    with pytest.raises(ValueError, match="no benchmark 'imagewuff'; known: imagenette, imagewoof, .*imagenet1k"):
+    with pytest.raises(ValueError, match=r"no benchmark 'imagewuff'; known: imagenette, imagewoof, .*imagenet1k"):
         Dataset(source="folder", path="x", classes="imagewuff")
 
 

@@ -32,12 +32,18 @@ def _encode(text: str, _: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How the older protocols write bytes where there are none."""
+    return b""
+
+
 # All that a pickle may name. None of it is what it names, so nothing is imported and nothing runs.
 _KNOWN: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
+    **{(builtins, "bytes"): _no_bytes for builtins in ("__builtin__", "builtins")},
 }
 
 

@@ -41,15 +41,15 @@ def run(spec: Spec, images: Path, threads: int = 1) -> None:
     try:
         ingest.write(images, recorded, header, rows, labels[rows])
     except _BadFilesError:
-        _judge(ingest, labels, spec["bad_files"])
-        left = np.array([row not in ingest.bad for row in rows.tolist()])
-        header["left_out"] = [source.source_id(spec["split"], row) for row in sorted(ingest.bad)]
+        bad, ingest.bad = ingest.bad, {}
+        _judge(source, spec["split"], labels, bad, spec["bad_files"])
+        left = np.array([row not in bad for row in rows.tolist()])
+        header["left_out"] = [source.source_id(spec["split"], row) for row in sorted(bad)]
         ingest.write(images, recorded, header, rows[left], labels[rows[left]])
 
 
-def _judge(ingest: "_Ingest", labels: np.ndarray, allowed: int) -> None:
+def _judge(source: Source, split: str, labels: np.ndarray, bad: dict[int, str], allowed: int) -> None:
     """Refuse more bad files than are allowed, and a class of nothing else."""
-    source, split, bad = ingest.source, ingest.split, ingest.bad
     report = decoding.bad_list((source.source_id(split, row), why) for row, why in sorted(bad.items()))
     noun = "image" if len(bad) == 1 else "images"
     if len(bad) > allowed:

@@ -1,6 +1,7 @@
 """What the pipeline asks of a labelled image set, wherever it lies."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,10 @@ class Source(ABC):
     def fail(self, what: str) -> LimbeckError:
         """An error that names the dataset."""
         return LimbeckError(f"datasets.{self.name}: {what}")
+
+    def aliases(self) -> Mapping[str, str]:
+        """Other names by which a subset may ask for a class."""
+        return {}
 
     @property
     @abstractmethod

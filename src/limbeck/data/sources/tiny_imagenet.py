@@ -37,6 +37,9 @@ class TinyImageNetSource(Source):
             raise self.fail(f"cannot read {self.path / file} ({error}); unpack tiny-imagenet-200.zip there") from None
         return [line for line in lines if line.strip()]
 
+    def aliases(self) -> dict[str, str]:
+        return dict(zip(self._wnids, self._classes, strict=True))  # some are not of ImageNet-1K
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self._classes
