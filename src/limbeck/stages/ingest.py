@@ -20,8 +20,9 @@ from limbeck.data.sources.base import Source
 from limbeck.stages.common import Spec, params, progress
 from limbeck.store import Writer, create
 
-BLOCK = 500  # images handed to the artifact at once
-CHUNK = 16  # images per task of a thread
+BLOCK = 2**24  # bytes of pixels handed to the artifact at once
+TASK = 2**22  # bytes of pixels that one task of a thread makes, but no more than
+MOST = 32  # images
 
 
 def run(spec: Spec, images: Path, threads: int = 1) -> None:
@@ -95,6 +96,10 @@ class _Ingest:
             for name, values in arrays.items():
                 out.append(name, values)
 
+    def _fitting(self, limit: int) -> int:
+        """Images whose pixels take so many bytes."""
+        return int(max(1, limit // (self.view.size**2 * self.channels)))
+
     def _ids(self, rows: np.ndarray) -> np.ndarray:
         """(N, W) uint8: where each image came from, padded with zeros."""
         ids = [self.source.source_id(self.split, int(row)).encode() for row in rows]
@@ -115,10 +120,11 @@ class _Ingest:
 
     def _straight(self, out: Writer, rows: np.ndarray, report: Any) -> None:
         block: list[np.ndarray] = []
+        size = self._fitting(BLOCK)
         for done, (_, pixels) in enumerate(self._decoded(rows), 1):
             if pixels is not None and not self.bad:
                 block.append(pixels)
-            if block and (len(block) == BLOCK or done == len(rows)) and not self.bad:
+            if block and (len(block) == size or done == len(rows)) and not self.bad:
                 out.append("images", np.concatenate(block))
                 block = []
             report(done, len(rows))
@@ -134,8 +140,9 @@ class _Ingest:
                     start = starts[order[at]]
                     scratch[start : start + len(pixels)] = pixels
                 report(done, len(rows))
-            for start in range(0, 0 if self.bad else len(scratch), BLOCK):
-                out.append("images", scratch[start : start + BLOCK])
+            size = self._fitting(BLOCK)
+            for start in range(0, 0 if self.bad else len(scratch), size):
+                out.append("images", scratch[start : start + size])
 
     def _decoded(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray | None]]:
         """(place in ``rows``, its squares (K, size, size, channels)) in order; None, and an entry in ``bad``, where there are none.
@@ -145,8 +152,9 @@ class _Ingest:
         """
         waiting: deque[tuple[int, Future[list[np.ndarray | str]]]] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
-            for start in range(0, len(rows), CHUNK):
-                raws = [self._raw(int(row)) for row in rows[start : start + CHUNK]]
+            size = min(MOST, self._fitting(TASK))
+            for start in range(0, len(rows), size):
+                raws = [self._raw(int(row)) for row in rows[start : start + size]]
                 waiting.append((start, pool.submit(self._squares, raws)))
                 if len(waiting) > 2 * self.threads:
                     yield from self._next(rows, *waiting.popleft())
