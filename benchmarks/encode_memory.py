@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def images(path: Path, n: int, classes: int, shape: tuple[int, int, int]) -> Non
     """Random images, class by class."""
     rng = np.random.default_rng(0)
     shapes = {"images": (n, *shape), "labels": (n,), "source_ids": (n, 1)}
-    header = {"classes": [str(c) for c in range(classes)], "class_range": [0, classes]}
+    header: dict[str, Any] = {"classes": [str(c) for c in range(classes)], "class_range": [0, classes]}
     with create(path, IMAGES, shapes, {}, {}, **header) as out:
         for start in range(0, n, 1000):
             stop = min(start + 1000, n)
