@@ -9,6 +9,7 @@ import pickle
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -36,7 +37,7 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 def folders(
     root: Path, members: Iterable[str], train: int, test: int = 1, split: str = "val", size: tuple[int, int] = (36, 44)
 ) -> Path:
-    """``root``/{train,``split``}/<member>/<member>_<number>.JPEG, the members WordNet ids or names: ImageNet, fast.ai, Places365."""
+    """``root``/{train,``split``}/<member>/<member>_<number>.JPEG, members by WordNet id or name: ImageNet, fast.ai, Places365."""
     for member in members:
         for folder, numbers in (("train", range(train)), (split, range(train, train + test))):
             for number in numbers:
@@ -45,7 +46,7 @@ def folders(
 
 
 def tiny_imagenet(root: Path, wnids: Sequence[str], train: int, val: int = 1, words: dict[str, str] | None = None) -> Path:
-    """``root``/{wnids.txt, words.txt, train/<wnid>/images, val/images, val/val_annotations.txt, test/images}; words.txt lists more."""
+    """``root``/{wnids.txt, words.txt, train/<wnid>/images, val/{images, val_annotations.txt}, test/images}; words.txt has more."""
     lines = []
     for place, wnid in enumerate(wnids):
         for number in range(train):
@@ -67,7 +68,7 @@ def tiny_imagenet(root: Path, wnids: Sequence[str], train: int, val: int = 1, wo
 class _Python2(pickle._Pickler):  # type: ignore[name-defined, misc]
     """Protocol 2 as Python 2 wrote it for CIFAR: strings are byte strings, and NumPy's modules have their old names."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
     def save_bytes(self, value: bytes) -> None:
         if len(value) < 256:

@@ -1,6 +1,7 @@
-"""Small text-to-image priors built from configs and saved in diffusers' layout, tokenizers included: nothing is downloaded."""
+"""Small priors built from configs and saved in diffusers' layout, tokenizers included: nothing is downloaded."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +31,24 @@ from transformers import (
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 LETTERS = "abcdefghijklmnopqrstuvwxyz/-"
+
+
+def dit(folder: Path, names: Sequence[str], size: int = 32) -> Path:
+    """DiT's layout for RGB images of ``size``: a class table of ``names``, latents 4xhxw of an eighth of the side from 256 on."""
+    from limbeck.config import DitTraining, VaeTraining
+    from limbeck.priors import dit as layout
+    from limbeck.priors.training import build_dit, build_vae
+    from limbeck.stages.prior import SCHEDULER
+
+    levels = 4 if size >= 256 else 3
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        autoencoder = build_vae(3, size, VaeTraining(block_out_channels=(8,) * levels))
+        model = build_dit(4, size >> (levels - 1), len(names), DitTraining(layers=1, heads=2, head_dim=8))
+        for parameter in model.parameters():  # leave the zero initialisation, so that the class matters
+            torch.nn.init.normal_(parameter, std=0.1)
+    layout.save(folder, model, autoencoder, SCHEDULER, dict(enumerate(names)))
+    return folder
 
 
 def clip_tokenizer(folder: Path) -> CLIPTokenizer:

@@ -415,6 +415,24 @@ class Config(Model):
         "fashion-dit-im": Prior(
             base="fashion-dit", finetune=Finetune(dataset="fashion-mini", criterion="inversion_matching", epochs=2)
         ),
+        "dit-xl": Prior(weights="facebook/DiT-XL-2-256", view="v256"),
+        "dit-xl-512": Prior(weights="facebook/DiT-XL-2-512", view="v512"),
+        "sd15": Prior(
+            family="sd",
+            weights="stable-diffusion-v1-5/stable-diffusion-v1-5",
+            dtype="float16",
+            view="v512",
+            discovery_view="v224",
+        ),
+        "sdxl": Prior(
+            family="sdxl",
+            weights="stabilityai/stable-diffusion-xl-base-1.0",
+            variant="fp16",
+            dtype="float16",
+            view="v1024",
+            discovery_view="v224",
+            cfg_scale=5.0,
+        ),
     }
     methods: dict[Name, dict[str, Any]] = {
         "random": {"base": "random"},
@@ -422,6 +440,7 @@ class Config(Model):
         "herding": {"base": "herding"},
         "kcenter": {"base": "kcenter"},
         "dit": {"base": "dit"},
+        "dit_ddpm": {"base": "dit", "solver": "ddpm"},
         "mgd": {"base": "mgd", "weight": 0.1},
         "mgd_ddpm": {"base": "mgd", "solver": "ddpm"},
         "manifoldgd": {"base": "manifoldgd"},
@@ -439,9 +458,9 @@ class Config(Model):
         "ims3": {"base": "ims3", "prior": "fashion-dit-im"},
         "mgd_s3": {"base": "mgd", "weight": 0.1, "keep": "subgroup"},
     }
-    teachers: dict[Name, Teacher] = {"convnet3": Teacher()}
+    teachers: dict[Name, Teacher] = {"convnet3": Teacher(), "resnet18": Teacher(student="resnet18", protocol="teacher")}
     protocols: dict[Name, dict[str, Any]] = Field({}, description="a built-in protocol as 'base' and what differs from it")
-    extractors: dict[Name, Extractor] = {}
+    extractors: dict[Name, Extractor] = {"resnet18": Extractor(kind="hf", weights="microsoft/resnet-18")}
 
     @property
     def extractor_names(self) -> tuple[str, ...]:

@@ -166,6 +166,32 @@ SMOKE = Protocol(
     evaluations=2,
 )
 
+RDED = Protocol(
+    source="RDED (Sun et al. 2024): the teacher's labels of every augmented image, KL at T = 20; half cosine",
+    augment=(Shuffle(), *SQUARE_VIEWS),
+    mix=CutMix(),
+    optimiser="adamw",
+    decay="matrices",
+    batch_size={1: 10, 10: 50, 50: 100},
+    lr=RDED_RATES,
+    weight_decay=0.01,
+    schedule="half_cosine",
+    epochs=300,
+    labels="soft",
+    by_classes=(ByClasses(at_least=100, batch_factor=2),),
+)
+D3HR = Protocol(
+    source="D3HR Table A1: AdamW 0.01, batch 128, crop and flip, cosine, T = 20; 300 epochs. "
+    "Its code: lr 1e-3, batch {10: 50, 50: 100}",
+    augment=SQUARE_VIEWS,
+    optimiser="adamw",
+    batch_size=128,
+    lr=0.01,
+    weight_decay=0.01,
+    epochs=300,
+    labels="soft",
+)
+
 PROTOCOLS: dict[str, Protocol] = {
     "minimax-hard-224": _minimax(IMAGENET_224),
     "minimax-hard-256": _minimax(IMAGENET_256),
@@ -191,30 +217,15 @@ PROTOCOLS: dict[str, Protocol] = {
         epochs=MINIMAX_EPOCHS,
         by_classes=(MINIMAX_CLASSES[0],),
     ),
-    "rded-soft": Protocol(
-        source="RDED (Sun et al. 2024): the teacher's labels of every augmented image, KL at T = 20; half cosine",
-        augment=(Shuffle(), *SQUARE_VIEWS),
-        mix=CutMix(),
-        optimiser="adamw",
-        decay="matrices",
-        batch_size={1: 10, 10: 50, 50: 100},
-        lr=RDED_RATES,
-        weight_decay=0.01,
-        schedule="half_cosine",
-        epochs=300,
-        labels="soft",
-        by_classes=(ByClasses(at_least=100, batch_factor=2),),
+    "rded-soft": RDED,
+    # so that a number says which size it is for: sets of larger images are brought to it
+    "rded-soft-224": RDED.model_copy(
+        update={"source": "rded-soft at 224 pixels, as RDED trains on ImageNet and its subsets", "size": IMAGENET_224}
     ),
-    "d3hr-soft": Protocol(
-        source="D3HR Table A1: AdamW 0.01, batch 128, crop and flip, cosine, T = 20; 300 epochs (CIFAR: 400, Table A6: 1,000). "
-        "Its code: lr 1e-3, batch {10: 50, 50: 100}",
-        augment=SQUARE_VIEWS,
-        optimiser="adamw",
-        batch_size=128,
-        lr=0.01,
-        weight_decay=0.01,
-        epochs=300,
-        labels="soft",
+    "d3hr-soft": D3HR,
+    "d3hr-soft-400": D3HR.model_copy(update={"source": "d3hr-soft for CIFAR: D3HR Table A1 has 400 epochs there", "epochs": 400}),
+    "d3hr-soft-1000": D3HR.model_copy(
+        update={"source": "d3hr-soft with the 1,000 epochs of D3HR Table A6 (CIFAR)", "epochs": 1000}
     ),
     "fkd-soft": Protocol(
         source="FKD as SRe2L, D4M and patch selection use it: batch 1,024, AdamW 1e-3, full cosine, CutMix",

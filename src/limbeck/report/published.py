@@ -1,9 +1,10 @@
 """The papers' own accuracies (published.csv), by the names that a config gives: a dataset ``imagenette``, a student ``convnet6``.
 
-Transcribed from ManifoldGD (Tables 1, 2), CoDA (Tables 1, 2, 4, 6, 11), IMS3 (Tables 1-3), D3HR (Table 1) and diffusion-driven
-patch selection (Table 1): the rows whose method is one of ``methods.METHODS``, and minimax (``dit`` on a prior so tuned).
-ASSUME: ManifoldGD and CoDA train at 256 pixels under minimax-hard, as their texts say; the rows that IMS3 quotes from others stand
-under its own protocol, as in its tables.
+Transcribed from ManifoldGD (Tables 1, 2, 10), CoDA (Tables 1, 2, 4, 6, 7, 11, 17), IMS3 (Tables 1-3, 5), D3HR (Tables 1, 5, A6) and
+diffusion-driven patch selection (Tables 1, 2): the rows whose method is one of ``methods.METHODS``, and minimax (``dit`` on a prior
+so tuned). ASSUME: ManifoldGD and CoDA train at 256 pixels under minimax-hard, as their texts say; the rows that IMS3 quotes from
+others stand under its own protocol, as in its tables; RDED's numbers on ImageNet and its subsets are of 224 pixels, as it trains
+there; D3HR's "ConvNetW128" is ConvNet-3.
 """
 
 import csv

@@ -1,0 +1,221 @@
+"""The benchmarks' overlays: each plans the papers' settings on a miniature of its data set, and runs whole on it, made small."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from limbeck.artifacts import DISTILLED
+from limbeck.data import benchmarks
+from limbeck.plan import Plan
+from limbeck.store import SUFFIX, Artifact
+from tests import miniatures, tiny_priors
+from tests.conftest import ROOT, Workflow
+
+CONFIGS = ROOT / "workflow/configs"
+# the benchmark's own list of its folders, ImageNet's for all that are picked from it: the overlay picks its own
+WOOF = (
+    *("n02096294", "n02093754", "n02111889", "n02088364", "n02086240"),
+    *("n02089973", "n02087394", "n02115641", "n02099601", "n02105641"),
+)
+PLACES = ("airfield", "airplane_cabin", "airport_terminal", "alcove", "alley", "amphitheater", "amusement_arcade", "amusement_park")
+PLACES += ("apartment_building-outdoor", "aquarium", "arcade")
+IMAGES = 10  # of a class of a benchmark of ten classes
+
+
+def _imagenet(classes: str, train: int) -> Callable[[Path], Path]:
+    """Folders of a benchmark, and one that it does not have, as ImageNet's has others."""
+    return lambda root: miniatures.folders(root, (*benchmarks.members(classes), "n99999999"), train)
+
+
+TEN = [f"imagenet-{letter}" for letter in "abcde"] + ["imagenette", "imageidc"]
+MINIATURES: dict[str, Callable[[Path], Path]] = {
+    **{name: _imagenet(name, IMAGES) for name in TEN},
+    "imagewoof": lambda root: miniatures.folders(root, WOOF, IMAGES),
+    "imagenet100": _imagenet("imagenet100", 2),
+    "imagenet1k": lambda root: miniatures.folders(root, benchmarks.members("imagenet1k"), 2, size=(32, 32)),
+    "places365": lambda root: miniatures.folders(root, PLACES, IMAGES),
+    "cifar10": lambda root: miniatures.cifar10(root, 6),
+    "cifar100": lambda root: miniatures.cifar100(root, 64, test=5, binary=True),
+    "tiny_imagenet": lambda root: miniatures.tiny_imagenet(root, [wnid for wnid, _ in benchmarks.imagenet()[:400:2]], 2),
+}
+FEW = {"imagenet100": 2, "imagenet1k": 2, "tiny_imagenet": 2}  # images per class where there are fewer than IMAGES
+PAPERS = [
+    ("manifoldgd", ("imagenet1k",)),
+    ("coda", ("imagenette", "imagewoof", "imageidc", "imagenet1k", "places365")),
+    ("ims3", ("imagenette", "imagewoof", "imageidc", "imagenet100", "imagenet1k")),
+    ("d3hr", ("imagewoof",)),
+    ("patches", ("imagenette", "imagewoof", "imagenet100", "imagenet1k")),
+    ("patches_small", ("cifar10", "cifar100", "tiny_imagenet")),
+]
+
+
+def test_every_overlay_is_tested():
+    found = {path.stem for path in CONFIGS.glob("*.yaml") if "datasets" in yaml.safe_load(path.read_text())}
+    assert found >= set(MINIATURES)
+    assert {path.stem for path in (CONFIGS / "papers").glob("*.yaml")} == {paper for paper, _ in PAPERS}
+    assert len(MINIATURES) == 14
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The miniature of a benchmark, made when it is first asked for."""
+    root = tmp_path_factory.mktemp("data")
+
+    def made(name: str) -> Path:
+        return root / name if (root / name).exists() else MINIATURES[name](root / name)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def priors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Random networks in the layouts of the papers' priors, DiT-XL/2's with ImageNet's 1,000 classes at 256 and at 32 pixels."""
+    folder = tmp_path_factory.mktemp("priors")
+    names = [text for _, text in benchmarks.imagenet()]
+    plain = {"variant": None, "dtype": "float32"}
+    return {
+        "dit-xl": {"weights": str(tiny_priors.dit(folder / "dit256", names, 256))},
+        "small": {"weights": str(tiny_priors.dit(folder / "dit32", names))},
+        "sdxl": {"weights": str(tiny_priors.sdxl(folder / "xl")), **plain},
+        "sd15": {"weights": str(tiny_priors.sd(folder / "sd")), **plain},
+    }
+
+
+def config(*overlays: Path) -> dict[str, Any]:
+    """The overlays' keys, the later over the earlier, without config.yaml's."""
+    found: dict[str, Any] = {}
+    for path in overlays:
+        update_config(found, yaml.safe_load(path.read_text()))
+    return found
+
+
+def planned_as_it_is(name: str, found: dict[str, Any], path: Path, priors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """An overlay with nothing changed but where its files are, and as many images of a class as there are."""
+    ipc = FEW.get(name, IMAGES)
+    local = {key: value for key, value in priors.items() if key != "small"}
+    # a hub's name is not asked for, nor weights that are not here
+    offline = {"s3": {"extractor": "teacher"}, "ims3": {"extractor": "teacher"}}
+    here = {
+        "run": {"ipc": [ipc]},
+        "datasets": {name: {"path": str(path)}},
+        "priors": local,
+        "methods": offline,
+        "teachers": {"resnet18": {"weights": None}},
+    }
+    update_config(found, deepcopy(here))
+    if name == "imagenet1k":
+        found["datasets"][name]["shards"] = 2
+    return found
+
+
+def methods(found: dict[str, Any]) -> list[str]:
+    """The rows that an overlay asks for at its one IPC."""
+    listed = found["run"]["methods"]
+    return listed[found["run"]["ipc"][0]] if isinstance(listed, dict) else listed
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_the_papers_settings_plan(name, data, priors, tmp_path):
+    flow = Workflow(tmp_path, planned_as_it_is(name, config(CONFIGS / f"{name}.yaml"), data(name), priors))
+    run, jobs = flow.overlay["run"], flow.planned()
+    cells = {"full", "subset", *methods(flow.overlay)}
+    seeds = len(run["seeds"])
+    trained = [method for rule, method in jobs if rule == "train"]
+    assert set(trained) == cells
+    for method in cells:
+        trainings = len(run["protocols"]) * len(run["students"])
+        assert trained.count(method) == trainings * (1 if method == "full" else seeds)
+    assert [rule for rule, _ in jobs].count("report") == 1
+
+
+@pytest.mark.parametrize(("paper", "name"), [(paper, name) for paper, names in PAPERS for name in names])
+def test_a_papers_overlay_lies_over_a_benchmarks(paper, name, data, priors):
+    found = config(ROOT / "config.yaml", CONFIGS / f"{name}.yaml", CONFIGS / f"papers/{paper}.yaml")
+    planned_as_it_is(name, found, data(name), priors)
+    if paper == "patches" and name in FEW:  # a mosaic has four images of a class
+        found["run"]["methods"] = [method for method in found["run"]["methods"] if method not in ("patches_mosaic", "rded")]
+    if paper == "patches":
+        found["run"]["ipc"] = [2]
+    plan = Plan(found)
+    assert {key: found["run"][key] for key in ("protocols", "students")} == {
+        key: list(getattr(plan.run, key)) for key in ("protocols", "students")
+    }
+    assert plan.targets() == [f"results/{name}/ipc{found['run']['ipc'][0]}/summary.html"]
+
+
+SHORT = {"steps": 2}
+# what runs of each overlay, and the numbers that make it small
+RUNS: dict[str, dict[str, dict[str, Any]]] = {
+    "imagenette": {"manifoldgd_ddpm": {**SHORT, "t_stop": 2, "warmup": 0}},
+    "imagewoof": {"random": {}, "ims3": {**SHORT, "groups": 2, "extractor": "teacher"}},
+    "imageidc": {"d3hr": {**SHORT, "inversion_step": 1, "candidates": 20}},
+    "imagenet-a": {"coda": {**SHORT, "reducer": "pca", "components": 3, "prior_injection_steps": 1}},
+    **{f"imagenet-{letter}": {"dit": SHORT} for letter in "bcde"},
+    "imagenet100": {"mgd_ddpm": {**SHORT, "t_stop": 1}},
+    "imagenet1k": {"dit": {"steps": 1}},
+    "places365": {"coda_real": {"reducer": "pca", "components": 3}},
+    "cifar10": {"d3hr": {**SHORT, "inversion_step": 1, "candidates": 20}},
+    "cifar100": {"rded": {}},
+    "tiny_imagenet": {"dit": {"steps": 1}},
+}
+
+
+def made_small(name: str, path: Path, priors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """An overlay at 32 pixels and one image per class, one seed, few steps of everything."""
+    found = config(CONFIGS / f"{name}.yaml")
+    small: dict[str, Any] = {
+        "run": {
+            **{"ipc": [1], "methods": list(RUNS[name]), "references": [], "seeds": [0], "repeats": 1, "held_out": 0},
+            **{"protocols": ["smoke"], "students": ["convnet3-w32"], "teacher": "smoke"},
+        },
+        "datasets": {
+            name: {"path": str(path), "shards": 1, "views": {view: {"size": 32} for view in found["datasets"][name]["views"]}}
+        },
+        "priors": {"dit-xl": priors["small"], "sdxl": priors["sdxl"]},
+        "methods": RUNS[name],
+        "protocols": {"quick": {"base": "smoke-teacher", "steps": 60 if name not in FEW else 250}},
+        "teachers": {"smoke": {"student": "convnet3-w32", "protocol": "quick"}, "resnet18": {"weights": None}},
+    }
+    for tuned, prior in found.get("priors", {}).items():
+        if "finetune" in prior:
+            small["priors"][tuned] = {"finetune": {"epochs": 1, "batch_size": 64, "accumulate": 1}}
+    update_config(found, deepcopy(small))
+    return found
+
+
+def expected_classes(name: str) -> list[str]:
+    """A benchmark's classes as they are to be named, in its own order."""
+    texts = dict(benchmarks.imagenet())
+    if name == "imagewoof":
+        return [texts[wnid] for wnid in WOOF]
+    if name == "places365":
+        return list(PLACES[:10])
+    if name == "tiny_imagenet":
+        return [benchmarks.class_name(wnid) for wnid, _ in benchmarks.imagenet()[:400:2]]
+    if name.startswith("cifar"):
+        return list(miniatures.CIFAR10 if name == "cifar10" else miniatures.CIFAR100)
+    return [benchmarks.class_name(wnid) for wnid in benchmarks.members(name)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MINIATURES)
+def test_it_runs_whole(name, data, priors, tmp_path):
+    flow = Workflow(tmp_path, made_small(name, data(name), priors))
+    flow.build()
+    assert (flow.results / name / "ipc1/summary.html").is_file()
+    for method in RUNS[name]:
+        (path,) = (flow.results / name).glob(f"*/{method}/ipc1/seed0/distilled-0{SUFFIX}")
+        with Artifact(path, DISTILLED) as found:
+            assert list(found.attrs["classes"]) == expected_classes(name)
+            assert found["labels"].tolist() == list(range(len(expected_classes(name))))
+            images = found["images"]
+        if method == "random":  # of the class that its place says, by its colours
+            pictures = np.stack([miniatures.picture(wnid, 0, 32, 32) for wnid in WOOF]).astype(float)
+            distances = np.abs(images[:, None].astype(float) - pictures).mean((2, 3, 4))
+            assert distances.argmin(1).tolist() == list(range(len(WOOF)))
