@@ -10,7 +10,6 @@ import torch
 from benchmarks.measure import Usage, alone
 from limbeck.artifacts import IMAGES
 from limbeck.config import DitTraining, VaeTraining
-from limbeck.data.paths import package_path
 from limbeck.priors import dit
 from limbeck.priors.files import INDEX
 from limbeck.priors.training import build_dit, build_vae
@@ -34,16 +33,21 @@ def images(path: Path, n: int, classes: int, shape: tuple[int, int, int]) -> Non
             out.append("source_ids", np.full((stop - start, 1), 48, np.uint8))
 
 
+def stored(folder: Path, weights: str) -> Path:
+    """The index of a prior as the pipeline stores it."""
+    spec = {"family": "dit", "weights": weights, "train": None, "load": {"dtype": "float32"}, "code": "benchmark"}
+    prior.run(spec, [], folder / INDEX)
+    return folder / INDEX
+
+
 def tiny(folder: Path) -> Path:
-    """The index of a stored prior of small images."""
+    """A folder with a random prior of small images."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae = build_vae(3, SIDE, VaeTraining(block_out_channels=(8, 8)))
         model = build_dit(4, SIDE // 2, 1, DitTraining(layers=1, heads=1, head_dim=8))
-    dit.save(folder / "tiny", model, vae, prior.SCHEDULER, {0: "any"})
-    spec = {"family": "dit", "weights": str(folder / "tiny"), "train": None, "load": {"dtype": "float32"}, "code": "benchmark"}
-    prior.run(spec, [], folder / "stored" / INDEX)
-    return folder / "stored" / INDEX
+    dit.save(folder, model, vae, prior.SCHEDULER, {0: "any"})
+    return folder
 
 
 def encoded(folder: Path, n: int, classes: int, shape: tuple[int, int, int], index: Path, batch: int) -> Usage:
@@ -60,10 +64,10 @@ def encoded(folder: Path, n: int, classes: int, shape: tuple[int, int, int], ind
 
 def run(folder: Path) -> list[dict[str, object]]:
     """One line per number of images, the ratio against the smallest's memory, or the limit."""
-    embedded = package_path("package:fashion-dit") / INDEX
+    embedded, small = stored(folder / "fashion", "package:fashion-dit"), stored(folder / "small", str(tiny(folder / "tiny")))
     found = [(f"{n:,} images", encoded(folder, n, 10, (32, 32, 1), embedded, 100)) for n in SIZES]
     of = [(used.peak_mb / found[0][1].peak_mb, "peak memory at 5,000") for _, used in found]
-    large = encoded(folder, IMAGENET, 1000, (SIDE, SIDE, 3), tiny(folder), 1000)
+    large = encoded(folder, IMAGENET, 1000, (SIDE, SIDE, 3), small, 1000)
     found.append((f"{IMAGENET:,} images of {SIDE}x{SIDE}", large))
     of.append((large.peak_mb / 2000, "a limit of 2 GB"))
     return [
