@@ -296,7 +296,7 @@ def test_options_of_another_kind_are_refused(options, message):
 
 
 def test_an_unknown_extractor_of_the_metrics_is_named():
-    with pytest.raises(LimbeckError, match=r"^run\.extractors: unknown name 'clp'; known: \['teacher'\]$"):
+    with pytest.raises(LimbeckError, match=r"^run\.extractors: unknown name 'clp'; known: \['resnet18', 'teacher'\]$"):
         plan(run__extractors=["teacher", "clp"])
 
 

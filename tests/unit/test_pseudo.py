@@ -228,7 +228,7 @@ def test_a_plan_takes_bounds_where_the_counts_are_not_known():
         ({"labelled": 0}, r"datasets\.few\.labelled: .*greater than 0"),
         ({"labelled": 1.5}, r"datasets\.few\.labelled: .*less than or equal to 1 \(got 1\.5\)"),
         ({"threshold": 2, "extractor": "teacher"}, r"datasets\.few\.threshold: .*less than or equal to 1"),
-        ({"extractor": "clp"}, r"datasets\.few\.extractor: unknown extractor 'clp'; known: \['teacher'\]"),
+        ({"extractor": "clp"}, r"datasets\.few\.extractor: unknown extractor 'clp'; known: \['teacher', 'resnet18'\]"),
         ({}, r"datasets\.few: .*needs 'extractor' \(or threshold: null"),
         ({"extractor": "teacher", "shards": 3}, r"datasets\.few: .*source pseudo has no 'shards', it takes that of 'of'"),
         ({"extractor": "teacher", "path": "x"}, r"datasets\.few: .*source pseudo has no 'path'"),

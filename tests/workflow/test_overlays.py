@@ -12,8 +12,9 @@ from snakemake.utils import update_config
 
 from limbeck.artifacts import DISTILLED
 from limbeck.data import benchmarks
+from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 from tests import miniatures, tiny_priors
 from tests.conftest import ROOT, Workflow
 
@@ -33,7 +34,8 @@ def _imagenet(classes: str, train: int) -> Callable[[Path], Path]:
     return lambda root: miniatures.folders(root, (*benchmarks.members(classes), "n99999999"), train)
 
 
-TEN = [f"imagenet-{letter}" for letter in "abcde"] + ["imagenette", "imageidc"]
+LETTERS = tuple(f"imagenet-{letter}" for letter in "abcde")
+TEN = (*LETTERS, "imagenette", "imageidc")
 MINIATURES: dict[str, Callable[[Path], Path]] = {
     **{name: _imagenet(name, IMAGES) for name in TEN},
     "imagewoof": lambda root: miniatures.folders(root, WOOF, IMAGES),
@@ -44,6 +46,8 @@ MINIATURES: dict[str, Callable[[Path], Path]] = {
     "cifar100": lambda root: miniatures.cifar100(root, 64, test=5, binary=True),
     "tiny_imagenet": lambda root: miniatures.tiny_imagenet(root, [wnid for wnid, _ in benchmarks.imagenet()[:400:2]], 2),
 }
+# overlays that differ in their data set alone are planned and run together
+TOGETHER = [LETTERS, *((name,) for name in MINIATURES if name not in LETTERS)]
 FEW = {"imagenet100": 2, "imagenet1k": 2, "tiny_imagenet": 2}  # images per class where there are fewer than IMAGES
 PAPERS = [
     ("manifoldgd", ("imagenet1k",)),
@@ -95,22 +99,30 @@ def config(*overlays: Path) -> dict[str, Any]:
     return found
 
 
-def planned_as_it_is(name: str, found: dict[str, Any], path: Path, priors: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """An overlay with nothing changed but where its files are, and as many images of a class as there are."""
-    ipc = FEW.get(name, IMAGES)
-    local = {key: value for key, value in priors.items() if key != "small"}
+def planned_as_it_is(found: dict[str, Any], data: Callable[[str], Path], priors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Overlays with nothing changed but where their files are, and as many images of a class as there are."""
+    names = found["run"]["datasets"]
     # a hub's name is not asked for, nor weights that are not here
-    offline = {"s3": {"extractor": "teacher"}, "ims3": {"extractor": "teacher"}}
     here = {
-        "run": {"ipc": [ipc]},
-        "datasets": {name: {"path": str(path)}},
-        "priors": local,
-        "methods": offline,
+        "run": {"ipc": [FEW.get(names[0], IMAGES)]},
+        "datasets": {name: {"path": str(data(name))} for name in names},
+        "priors": {key: value for key, value in priors.items() if key != "small"},
+        "methods": {"s3": {"extractor": "teacher"}, "ims3": {"extractor": "teacher"}},
         "teachers": {"resnet18": {"weights": None}},
     }
     update_config(found, deepcopy(here))
-    if name == "imagenet1k":
-        found["datasets"][name]["shards"] = 2
+    if names == ["imagenet1k"]:
+        found["datasets"]["imagenet1k"]["shards"] = 2
+    return found
+
+
+def together(names: tuple[str, ...]) -> dict[str, Any]:
+    """The overlays of some benchmarks as one."""
+    each = [config(CONFIGS / f"{name}.yaml") for name in names]
+    assert [one["run"].pop("datasets") for one in each] == [[name] for name in names]
+    assert all(one["run"] == each[0]["run"] for one in each)
+    found = config(*(CONFIGS / f"{name}.yaml" for name in names))
+    found["run"]["datasets"] = list(names)
     return found
 
 
@@ -120,24 +132,23 @@ def methods(found: dict[str, Any]) -> list[str]:
     return listed[found["run"]["ipc"][0]] if isinstance(listed, dict) else listed
 
 
-@pytest.mark.parametrize("name", MINIATURES)
-def test_the_papers_settings_plan(name, data, priors, tmp_path):
-    flow = Workflow(tmp_path, planned_as_it_is(name, config(CONFIGS / f"{name}.yaml"), data(name), priors))
+@pytest.mark.parametrize("names", TOGETHER, ids=lambda names: names[0])
+def test_the_papers_settings_plan(names, data, priors, tmp_path):
+    flow = Workflow(tmp_path, planned_as_it_is(together(names), data, priors))
     run, jobs = flow.overlay["run"], flow.planned()
     cells = {"full", "subset", *methods(flow.overlay)}
-    seeds = len(run["seeds"])
     trained = [method for rule, method in jobs if rule == "train"]
     assert set(trained) == cells
     for method in cells:
-        trainings = len(run["protocols"]) * len(run["students"])
-        assert trained.count(method) == trainings * (1 if method == "full" else seeds)
-    assert [rule for rule, _ in jobs].count("report") == 1
+        trainings = len(run["protocols"]) * len(run["students"]) * len(names)
+        assert trained.count(method) == trainings * (1 if method == "full" else len(run["seeds"]))
+    assert [rule for rule, _ in jobs].count("report") == len(names)
 
 
 @pytest.mark.parametrize(("paper", "name"), [(paper, name) for paper, names in PAPERS for name in names])
 def test_a_papers_overlay_lies_over_a_benchmarks(paper, name, data, priors):
     found = config(ROOT / "config.yaml", CONFIGS / f"{name}.yaml", CONFIGS / f"papers/{paper}.yaml")
-    planned_as_it_is(name, found, data(name), priors)
+    planned_as_it_is(found, data, priors)
     if paper == "patches" and name in FEW:  # a mosaic has four images of a class
         found["run"]["methods"] = [method for method in found["run"]["methods"] if method not in ("patches_mosaic", "rded")]
     if paper == "patches":
@@ -149,37 +160,48 @@ def test_a_papers_overlay_lies_over_a_benchmarks(paper, name, data, priors):
     assert plan.targets() == [f"results/{name}/ipc{found['run']['ipc'][0]}/summary.html"]
 
 
+@pytest.mark.parametrize("name", MINIATURES)
+def test_a_path_that_is_not_there_is_one_line(name, tmp_path):
+    found = config(ROOT / "config.yaml", CONFIGS / f"{name}.yaml")
+    found["datasets"][name]["path"] = str(tmp_path / "nowhere")
+    found["teachers"]["resnet18"]["weights"] = None
+    with pytest.raises(LimbeckError, match=rf"datasets\.{name}: .*{tmp_path}/nowhere") as error:
+        Plan(found)
+    assert "\n" not in str(error.value)
+
+
 SHORT = {"steps": 2}
 # what runs of each overlay, and the numbers that make it small
 RUNS: dict[str, dict[str, dict[str, Any]]] = {
     "imagenette": {"manifoldgd_ddpm": {**SHORT, "t_stop": 2, "warmup": 0}},
     "imagewoof": {"random": {}, "ims3": {**SHORT, "groups": 2, "extractor": "teacher"}},
     "imageidc": {"d3hr": {**SHORT, "inversion_step": 1, "candidates": 20}},
-    "imagenet-a": {"coda": {**SHORT, "reducer": "pca", "components": 3, "prior_injection_steps": 1}},
-    **{f"imagenet-{letter}": {"dit": SHORT} for letter in "bcde"},
+    "imagenet-a": {"dit": SHORT},
     "imagenet100": {"mgd_ddpm": {**SHORT, "t_stop": 1}},
     "imagenet1k": {"dit": {"steps": 1}},
-    "places365": {"coda_real": {"reducer": "pca", "components": 3}},
+    "places365": {"coda": {**SHORT, "reducer": "pca", "components": 3, "prior_injection_steps": 1}},
     "cifar10": {"d3hr": {**SHORT, "inversion_step": 1, "candidates": 20}},
     "cifar100": {"rded": {}},
     "tiny_imagenet": {"dit": {"steps": 1}},
 }
 
 
-def made_small(name: str, path: Path, priors: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """An overlay at 32 pixels and one image per class, one seed, few steps of everything."""
-    found = config(CONFIGS / f"{name}.yaml")
+STEPS = {"imagenet100": 100, "imagenet1k": 250, "tiny_imagenet": 150}  # of a teacher of so many classes
+
+
+def made_small(names: tuple[str, ...], data: Callable[[str], Path], priors: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Overlays at 32 pixels and one image per class, one seed, few steps of everything."""
+    found, runs = together(names), RUNS[names[0]]
+    views = {name: {view: {"size": 32} for view in found["datasets"][name]["views"]} for name in names}
     small: dict[str, Any] = {
         "run": {
-            **{"ipc": [1], "methods": list(RUNS[name]), "references": [], "seeds": [0], "repeats": 1, "held_out": 0},
+            **{"ipc": [1], "methods": list(runs), "references": [], "seeds": [0], "repeats": 1, "held_out": 0},
             **{"protocols": ["smoke"], "students": ["convnet3-w32"], "teacher": "smoke"},
         },
-        "datasets": {
-            name: {"path": str(path), "shards": 1, "views": {view: {"size": 32} for view in found["datasets"][name]["views"]}}
-        },
+        "datasets": {name: {"path": str(data(name)), "shards": 1, "views": views[name]} for name in names},
         "priors": {"dit-xl": priors["small"], "sdxl": priors["sdxl"]},
-        "methods": RUNS[name],
-        "protocols": {"quick": {"base": "smoke-teacher", "steps": 60 if name not in FEW else 250}},
+        "methods": runs,
+        "protocols": {"quick": {"base": "smoke-teacher", "steps": STEPS.get(names[0], 30)}},
         "teachers": {"smoke": {"student": "convnet3-w32", "protocol": "quick"}, "resnet18": {"weights": None}},
     }
     for tuned, prior in found.get("priors", {}).items():
@@ -204,18 +226,23 @@ def expected_classes(name: str) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", MINIATURES)
-def test_it_runs_whole(name, data, priors, tmp_path):
-    flow = Workflow(tmp_path, made_small(name, data(name), priors))
-    flow.build()
-    assert (flow.results / name / "ipc1/summary.html").is_file()
-    for method in RUNS[name]:
-        (path,) = (flow.results / name).glob(f"*/{method}/ipc1/seed0/distilled-0{SUFFIX}")
-        with Artifact(path, DISTILLED) as found:
-            assert list(found.attrs["classes"]) == expected_classes(name)
-            assert found["labels"].tolist() == list(range(len(expected_classes(name))))
-            images = found["images"]
-        if method == "random":  # of the class that its place says, by its colours
-            pictures = np.stack([miniatures.picture(wnid, 0, 32, 32) for wnid in WOOF]).astype(float)
-            distances = np.abs(images[:, None].astype(float) - pictures).mean((2, 3, 4))
-            assert distances.argmin(1).tolist() == list(range(len(WOOF)))
+@pytest.mark.parametrize("names", TOGETHER, ids=lambda names: names[0])
+def test_it_runs_whole(names, data, priors, tmp_path):
+    flow = Workflow(tmp_path, made_small(names, data, priors))
+    plan, method = flow.plan(), next(iter(RUNS[names[0]]))
+    # one page; the others, and a thousand classes, whose metrics take longer than all else, to their accuracies
+    pages = [plan.target(name, 1) for name in names[:1] if name != "imagenet1k"]
+    trained = [f"{plan.cell(name, method, 1, 0)}/students/smoke/convnet3-w32.json" for name in names]
+    flow.build(*pages, *trained)
+    assert all(Path(path).is_file() for path in (*pages, *trained))
+    for name in names:
+        classes = expected_classes(name)
+        for row in RUNS[names[0]]:
+            with Artifact(Path(plan.distilled(name, row, 1, 0)[0]), DISTILLED) as found:
+                assert list(found.attrs["classes"]) == classes
+                assert found["labels"].tolist() == list(range(len(classes)))
+                images = found["images"]
+            if row == "random":  # of the class that its place says, by its colours
+                pictures = np.stack([miniatures.picture(wnid, 0, 32, 32) for wnid in WOOF]).astype(float)
+                distances = np.abs(images[:, None].astype(float) - pictures).mean((2, 3, 4))
+                assert distances.argmin(1).tolist() == list(range(len(WOOF)))
