@@ -9,6 +9,7 @@ from rich.table import Table
 
 from benchmarks import (
     coresets,
+    decode,
     discovery,
     encode_memory,
     group_sampling,
@@ -22,7 +23,7 @@ from benchmarks import (
 )
 
 ALL = (
-    *(pinned_threads, replicas, encode_memory, tangent_kernel, manifold_cost),
+    *(pinned_threads, replicas, decode, encode_memory, tangent_kernel, manifold_cost),
     *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
 )
 

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks.measure import alone
 from limbeck.artifacts import IMAGES, LATENTS, SCORES, Schema
-from limbeck.data.sources import FASHION_CLASSES, package_path
+from limbeck.data.paths import package_path
+from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.store import create
 
 TIMED, DRAWS = 128, 10

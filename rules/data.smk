@@ -12,7 +12,7 @@ rule ingest:
     priority: 100
     conda:
         ENVIRONMENT
-    threads: 1
+    threads: 4
     params:
         spec=spec("ingest"),
     shell:

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from snakemake.utils import update_config
 
-from limbeck.data.sources import package_path
+from limbeck.data.paths import package_path
 from limbeck.plan import Plan
 from tests.warm import Server
 
@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random DiT and VAE for fashion's ten classes, 32x32 grayscale, in diffusers' layout."""
     from limbeck.config import DitTraining, VaeTraining
-    from limbeck.data.sources import FASHION_CLASSES
+    from limbeck.data.sources.arrays import FASHION_CLASSES
     from limbeck.priors import dit
     from limbeck.priors.training import build_dit, build_vae
     from limbeck.stages.prior import SCHEDULER

@@ -10,7 +10,7 @@ from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, Method
-from limbeck.priors.files import class_table, match_classes, missing_files, native_size
+from limbeck.priors.files import class_table, known_classes, match_classes, missing_files, native_size
 from limbeck.priors.prompts import prompts
 from limbeck.resolution import check_ipc, check_reencoded
 from limbeck.students.construct import misfit
@@ -197,8 +197,8 @@ def _prior(plan: "Plan", name: str, dataset: str) -> None:
         _tuning(plan, tuned)
 
 
-def _class_table(plan: "Plan", name: str) -> dict[str, int] | None:
-    """Class name -> label of a DiT; None where a hub name must be fetched first.
+def _class_table(plan: "Plan", name: str) -> dict[int, str] | None:
+    """Label -> class of a DiT; None where a hub name must be fetched first.
 
     Raises
     ------
@@ -206,12 +206,12 @@ def _class_table(plan: "Plan", name: str) -> dict[str, int] | None:
     """
     prior, folder = plan.config.priors[name], plan.local_weights(name)
     if prior.train is not None:
-        return {c: i for i, c in enumerate(plan.source(prior.train.dataset).classes)}
+        return dict(enumerate(plan.source(prior.train.dataset).classes))
     if prior.base is None or prior.finetune is None:
         return class_table(folder) if folder is not None else None
     table, own = _class_table(plan, prior.base), plan.source(prior.finetune.dataset).classes
-    if prior.finetune.mode == "full" and (table is None or not set(own) <= set(table)):
-        return {c: i for i, c in enumerate(own)} if table is not None else None
+    if prior.finetune.mode == "full" and (table is None or len(known_classes(table, own)) < len(own)):
+        return dict(enumerate(own)) if table is not None else None
     if table is not None:
         try:
             match_classes(table, own, prior.base)

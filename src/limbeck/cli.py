@@ -96,7 +96,7 @@ def ingest(*, spec: SpecOption, prov: ProvOption, images: Path = typer.Option())
     from limbeck.stages.ingest import run
 
     with _stage(spec, prov, {}) as s:
-        run(s, images)
+        run(s, images, _threads)
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """The one typed configuration. Unknown keys, wrong types and impossible values fail here, before any job starts.
 
-Only pydantic is imported, so the Snakefile parses in well under a second. The options of methods stand in ``limbeck.options``.
+Nothing heavy is imported, so the Snakefile parses in well under a second. The options of methods stand in ``limbeck.options``.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from limbeck.data.benchmarks import members
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", strict=True)]
 
@@ -56,10 +58,15 @@ class View(Model):
     """A size and a resize rule of a dataset."""
 
     size: int = Field(32, ge=8, le=4096, description="side of the square images, pixels")
-    resize: Literal["pad", "squash", "crop", "windows"] = Field(
+    resize: Literal["pad", "squash", "crop", "resize_crop", "adm", "windows"] = Field(
         "crop",
-        description="pad: zero border, no resampling; squash: Lanczos to size x size; crop: Lanczos on the short side, centre crop"
-        "; windows: Lanczos on the short side, and the long one covered by overlapping squares (for method 'patches')",
+        description="pad: zero border, no resampling; squash: to size x size; crop: the central square, resized; resize_crop: the "
+        "short side resized, then the central square, as torchvision's transforms; adm: as ADM and DiT crop their training images "
+        "(halved by box averages, then bicubic); windows: the short side resized, and the long one covered by overlapping squares "
+        "(for method 'patches')",
+    )
+    filter: Literal["lanczos", "bicubic", "bilinear", "box"] = Field(
+        "lanczos", description="how pixels are resampled, antialiased; pad and adm leave no choice"
     )
     stride: int | None = Field(None, ge=1, description="windows: largest step between two of them, pixels; null: half of size")
 
@@ -67,23 +74,38 @@ class View(Model):
     def _stride(self) -> "View":
         if self.stride is not None and (self.resize != "windows" or self.stride > self.size):
             raise ValueError(f"stride {self.stride} belongs to resize: windows, and is at most size {self.size}")
+        if "filter" in self.model_fields_set and self.resize in ("pad", "adm") and self.filter != "lanczos":
+            raise ValueError(f"resize {self.resize} reads no filter; remove it")
         return self
 
 
 # What a dataset of source 'pseudo' has of its own, and what those made of another take from that one.
 PSEUDO = ("of", "labelled", "extractor", "threshold", "label_seed")
 INHERITED = {"pseudo": ("classes", "channels", "views", "shards"), "subset": ("channels", "views")}
+FILES_ONLY = ("path", "bad_files", "label_column")
 # What a source has no use for.
-UNREAD_BY = {"pseudo": ("path", *INHERITED["pseudo"]), "subset": ("path", *INHERITED["subset"], *PSEUDO[1:])}
+UNREAD_BY = {
+    "pseudo": (*FILES_ONLY, *INHERITED["pseudo"]),
+    "subset": (*FILES_ONLY, *INHERITED["subset"], *PSEUDO[1:]),
+    "parquet": PSEUDO,
+}
 
 
 class Dataset(Model):
     """A labelled image set: from files, or from another with few of its labels (pseudo) or some of its classes (subset)."""
 
-    source: Literal["npz", "idx", "folder", "pseudo", "subset"]
-    path: str = Field("", description="file (npz) or folder (idx, folder); 'package:NAME' is a file inside the package")
-    classes: tuple[str, ...] | None = Field(
-        None, description="class names in canonical order; default: the source's own order; subset: those it has of 'of'"
+    source: Literal["npz", "idx", "folder", "cifar", "tiny_imagenet", "parquet", "pseudo", "subset"] = Field(
+        description="the layout of its files, or what it is made of (docs/DATA.md)"
+    )
+    path: str = Field("", description="a file (npz) or a folder (all others); 'package:NAME' is a file inside the package")
+    classes: tuple[str, ...] | str | None = Field(
+        None,
+        description="class names or WordNet ids in canonical order, or a benchmark's name (imagewoof); null: the source's own "
+        "order; subset: those it has of 'of'",
+    )
+    label_column: str | None = Field(None, min_length=1, description="parquet: the column of labels; null: label or fine_label")
+    bad_files: int = Field(
+        0, ge=0, description="images per split and shard that may be left out because they cannot be decoded; more are an error"
     )
     channels: Literal[1, 3] = Field(3, description="1 for grayscale, 3 for RGB")
     views: dict[Name, View] = Field({"v32": View()}, min_length=1, description="the first is the one students are trained on")
@@ -111,7 +133,8 @@ class Dataset(Model):
             raise ValueError("source pseudo needs 'extractor' (or threshold: null, the labelled images alone)")
         if self.source == "subset" and not self.classes:
             raise ValueError("source subset needs 'classes', names of those of 'of' in the order wanted")
-        for key in sorted(self.model_fields_set & {*UNREAD_BY.get(self.source, PSEUDO)}):
+        members(self.classes or ())
+        for key in sorted(self.model_fields_set & {*UNREAD_BY.get(self.source, (*PSEUDO, "label_column"))}):
             taken = ", it takes that of 'of'" if key in (inherited or ()) else ""
             raise ValueError(f"source {self.source} has no '{key}'{taken}")
         return self

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 
 from limbeck.config import FROM_BASE, INHERITED, OF_BASE, Config, Dataset, Prior
+from limbeck.data.benchmarks import members
 from limbeck.data.pseudo import labelled_count
 from limbeck.errors import LimbeckError
 
@@ -63,7 +64,7 @@ def _datasets(config: Config) -> dict[str, Dataset]:
             raise LimbeckError(f"{key}.of: {spec.of!r} is {itself}; name a dataset of files")
         if spec.extractor not in (None, *config.extractor_names):
             raise LimbeckError(f"{key}.extractor: unknown extractor {spec.extractor!r}; known: {list(config.extractor_names)}")
-        if spec.source == "subset" and (twice := [c for c, count in Counter(spec.classes).items() if count > 1]):
+        if spec.source == "subset" and (twice := [c for c, count in Counter(members(spec.classes or ())).items() if count > 1]):
             raise LimbeckError(f"{key}.classes: {twice[0]!r} is named twice")
         unread = {"extractor": None} if spec.threshold is None else {}
         datasets[name] = spec.model_copy(update={field: getattr(parent, field) for field in INHERITED[spec.source]} | unread)

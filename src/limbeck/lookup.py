@@ -14,7 +14,10 @@ from pydantic import ValidationError
 from limbeck import protocols
 from limbeck.config import TEACHER, Config, Dataset
 from limbeck.data.folders import class_files
-from limbeck.data.sources import Source, Subset, local_folder, open_source, shard_classes
+from limbeck.data.paths import local_folder
+from limbeck.data.sources import open_source
+from limbeck.data.sources.base import Source, shard_classes
+from limbeck.data.sources.subset import Subset
 from limbeck.derived import inherit, lineage, most_images
 from limbeck.errors import LimbeckError, first_line
 from limbeck.methods import (

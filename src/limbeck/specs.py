@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from limbeck import components
-from limbeck.config import OF_PRIOR, PSEUDO, Prior
+from limbeck.config import OF_PRIOR, PSEUDO, Dataset, Prior
 from limbeck.data.folders import stamp
+from limbeck.data.sources import SOURCES
 from limbeck.errors import LimbeckError
 from limbeck.evaluation_specs import EVALUATION, Spec, Wildcards, features
 from limbeck.methods import patching_options, scoring_options
@@ -40,12 +41,19 @@ def _ingest(plan: "Plan", w: Wildcards) -> Spec:
     shard = plan.class_range(w["dataset"], int(w["shard"]))
     return {
         "dataset": w["dataset"],
-        "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
+        "source": _source(dataset),
         "view": dataset.views[w["view"]].model_dump(mode="json"),
         "split": w["split"],
         "classes": [shard.start, shard.stop],
+        "bad_files": dataset.bad_files,
         "stamp": "" if dataset.path.startswith("package:") else source.stamp(),
-    }, []
+    }, [SOURCES[dataset.source][0]]
+
+
+def _source(dataset: Dataset) -> dict[str, Any]:
+    """What a source is opened by."""
+    keys = {"source", "path", "classes", "channels"} | ({"label_column"} if dataset.source == "parquet" else set())
+    return dataset.model_dump(mode="json", include=keys)
 
 
 def _label(plan: "Plan", w: Wildcards) -> Spec:
@@ -102,9 +110,9 @@ def _reencode(plan: "Plan", w: Wildcards) -> Spec:
     _size(plan, name, prior.view)
     return {
         "dataset": name,
-        "source": dataset.model_dump(mode="json", include={"source", "path", "classes", "channels"}),
+        "source": _source(dataset),
         "view": dataset.views[prior.view].model_dump(mode="json"),
-    }, []
+    }, [SOURCES[dataset.source][0]]
 
 
 def _reduce(plan: "Plan", w: Wildcards) -> Spec:

@@ -11,8 +11,10 @@ from scipy import stats
 
 from limbeck.artifacts import LATENTS, STATISTICS
 from limbeck.config import Config, View
+from limbeck.data.decoding import decode
 from limbeck.data.preprocessing import apply_view
-from limbeck.data.sources import FASHION_CLASSES, open_source
+from limbeck.data.sources import open_source
+from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.diffusion.inversion import inverted
 from limbeck.diffusion.sampling import sample
 from limbeck.errors import LimbeckError
@@ -177,7 +179,7 @@ def test_the_embedded_priors_noise_space_is_more_normal_than_its_latents(tmp_pat
     index = stored("package:fashion-dit", tmp_path / "fashion-dit")
     source = open_source("fashion-mini", Config().datasets["fashion-mini"])
     rows = np.flatnonzero(source.labels("train") == 5)[:150]
-    images = np.stack([apply_view(source.image("train", int(row)), View(size=32, resize="pad"), 1) for row in rows])
+    images = np.stack([apply_view(decode(source.raw("train", int(row))), View(size=32, resize="pad"), 1) for row in rows])
     latents = load_vae(index.parent, 32).encode(images).numpy()
     found = run(tmp_path, index, latents.astype(np.float16), np.full(150, 5, np.int32), inversion_step=31, steps=50)
     for name in ("rejected", "mean_skewness", "mean_kurtosis"):

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, IMAGES, LATENTS, PATCHES, PROTOTYPES, SCORES
 from limbeck.config import View
+from limbeck.data.paths import package_path
 from limbeck.data.preprocessing import apply_view, cut_windows, joined, resized, tiled, window_corners
-from limbeck.data.sources import FASHION_CLASSES, package_path
+from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.discovery.patch_clusters import fit
 from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.priors.base import load_vae

@@ -7,7 +7,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from limbeck.config import DitTraining, VaeTraining
-from limbeck.data.sources import FASHION_CLASSES, package_path
+from limbeck.data.paths import package_path
+from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.errors import LimbeckError
 from limbeck.priors.dit import DitPrior
 from limbeck.priors.files import FILES, class_table, match_classes

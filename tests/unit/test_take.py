@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.artifacts import IMAGES, LATENTS, STATISTICS, Schema
-from limbeck.data.sources import FASHION_CLASSES
+from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.errors import LimbeckError
 from limbeck.priors.files import match_classes
 from limbeck.stages import take
@@ -190,7 +190,7 @@ def test_its_images_are_the_parents():
     own, parent = p.source("few"), p.source("fashion-mini")
     of_bags = np.flatnonzero(parent.labels("test") == FASHION_CLASSES.index("Bag"))
     assert own.source_id("test", 3) == parent.source_id("test", int(of_bags[3]))
-    assert np.array_equal(own.image("test", 3), parent.image("test", int(of_bags[3])))
+    assert np.array_equal(own.raw("test", 3), parent.raw("test", int(of_bags[3])))
     assert own.labels("test").tolist() == [0] * 200 + [1] * 200 + [2] * 200
 
 
@@ -240,9 +240,9 @@ def test_wildcards_leave_one_rule_for_every_dataset():
 
 def test_a_prior_must_know_the_parents_classes_where_those_are_inverted(monkeypatch):
     """As DiTs name ImageNet's classes; here one that knows the subset alone."""
-    monkeypatch.setattr("limbeck.checks.class_table", lambda _: {name: i for i, name in enumerate(BAGS)})
+    monkeypatch.setattr("limbeck.checks.class_table", lambda _: dict(enumerate(BAGS)))
     with pytest.raises(LimbeckError) as own:
-        match_classes({name: i for i, name in enumerate(BAGS)}, FASHION_CLASSES, "fashion-dit")
+        match_classes(dict(enumerate(BAGS)), FASHION_CLASSES, "fashion-dit")
     dataset = {"source": "subset", "of": "fashion-mini", "classes": BAGS}
     keys = {"datasets__few": dataset, "run__datasets": ["few"], "run__references": []}
     assert plan(**keys, run__methods=["dit"])

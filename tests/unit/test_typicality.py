@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.config import View
+from limbeck.data.paths import package_path
 from limbeck.data.preprocessing import apply_view, cut_windows, window_corners
-from limbeck.data.sources import package_path
 from limbeck.diffusion.hidden import block_of, hidden
 from limbeck.diffusion.schedule import FLOW, Schedule
 from limbeck.errors import LimbeckError

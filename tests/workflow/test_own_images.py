@@ -53,7 +53,7 @@ def test_a_broken_image_stops_before_anything_long(workflow, image_folder):
     done = flow.snakemake("--quiet", "rules", "--show-failed-logs")
     text = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "limbeck: error: datasets.own: cannot decode" in text
+    assert "limbeck: error: datasets.own: 1 image of train, 0 are allowed" in text
     assert "cats & dogs/2.png" in text
     assert "Traceback" not in text
     assert not (flow.results / "priors").exists()

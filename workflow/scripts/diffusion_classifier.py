@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from limbeck.config import Config
+from limbeck.data.decoding import decode
+from limbeck.data.paths import package_path
 from limbeck.data.preprocessing import apply_view
-from limbeck.data.sources import open_source, package_path
+from limbeck.data.sources import open_source
 from limbeck.priors.base import Prior
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, stream
@@ -44,7 +46,7 @@ def main() -> None:
     source, view = open_source("fashion-mini", spec), spec.views[spec.view]
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(source.labels("test")))[: options.images]
-    pixels = np.stack([apply_view(source.image("test", int(i)), view, spec.channels) for i in chosen])
+    pixels = np.stack([apply_view(decode(source.raw("test", int(i))), view, spec.channels) for i in chosen])
     prior = load_prior("dit", package_path("package:fashion-dit"), view.size)
     found, true = scores(prior, prior.encode(pixels), prior.class_ids(source.classes), options.draws), source.labels("test")[chosen]
     rows = np.arange(len(true))

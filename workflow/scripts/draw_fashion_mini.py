@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.config import Dataset
-from limbeck.data.sources import IdxSource
+from limbeck.data.sources.arrays import IdxSource
 from limbeck.seeds import stream
 
 SEED = 2026
@@ -32,7 +32,7 @@ def draw(folder: str) -> dict[str, np.ndarray]:
             for c in range(len(source.classes))
         ]
         ids = np.concatenate(chosen)
-        arrays[f"{split}_images"] = np.stack([source.image(split, i) for i in ids])
+        arrays[f"{split}_images"] = np.stack([source.raw(split, i) for i in ids])
         arrays[f"{split}_labels"] = labels[ids].astype(np.uint8)
         arrays[f"{split}_ids"] = ids.astype(np.int32)
     return arrays

@@ -13,8 +13,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from limbeck.config import Config
+from limbeck.data.paths import package_path
 from limbeck.data.preprocessing import apply_view
-from limbeck.data.sources import FASHION_CLASSES, package_path
+from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.discovery import density, kmeans
 from limbeck.discovery.base import Options, Pool
 from limbeck.discovery.embedding import reduce

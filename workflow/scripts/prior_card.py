@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from limbeck.artifacts import DISTILLED, IMAGES
-from limbeck.data.sources import package_path
+from limbeck.data.paths import package_path
 from limbeck.diffusion.sampling import sample
 from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.priors.dit import DitPrior

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from limbeck.data.sources import IMAGE_SUFFIXES, image_files, package_path
+from limbeck.data.decoding import IMAGE_SUFFIXES, image_files
+from limbeck.data.paths import package_path
 from limbeck.errors import LimbeckError
 
 
@@ -76,7 +77,7 @@ def _exported(root: Path) -> dict[str, str]:
 
 
 def _images(folder: Path, name: str, ipc: int, key: str) -> list[Path]:
-    files = [file for file in image_files(folder) if not file.name.startswith(".")]
+    files = image_files(folder)
     where = f"{key}: class {name!r} has"
     if not files:
         raise LimbeckError(f"{where} no images in {folder}; put {ipc} there ({' '.join(sorted(IMAGE_SUFFIXES))})")

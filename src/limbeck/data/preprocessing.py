@@ -8,33 +8,64 @@ from PIL import Image
 from limbeck.config import View
 
 
-def apply_view(image: np.ndarray, view: View, channels: int) -> np.ndarray:
-    """An image (H, W) or (H, W, 3) uint8 as (size, size, channels) uint8 under a view.
+def apply_view(image: np.ndarray | Image.Image, view: View, channels: int) -> np.ndarray:
+    """A decoded image, or its pixels (H, W) or (H, W, 3) uint8, as (size, size, channels) uint8 under a view.
 
     Raises
     ------
     ValueError: ``pad`` of an image larger than the view.
     """
-    mode = "L" if channels == 1 else "RGB"
-    picture = Image.fromarray(image).convert(mode)
-    size = view.size
-    if view.resize == "pad":
-        if max(picture.size) > size:
-            raise ValueError(f"is {picture.size[0]}x{picture.size[1]}, larger than the view's {size}; use resize: crop or squash")
-        canvas = Image.new(mode, (size, size))
-        canvas.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
-        picture = canvas
-    elif view.resize == "squash":
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-    elif view.resize == "windows":
+    if view.resize == "windows":
         raise ValueError("is cut into windows, not resized to one; use cut_windows")
-    else:
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        # cropped first: a resize with a box would let pixels outside it bleed into the border
-        square = picture.crop((left, top, left + side, top + side))
-        picture = square.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture, np.uint8).reshape(size, size, channels)
+    picture = RULES[view.resize](_picture(image, channels), view.size, FILTERS[view.filter])
+    return np.asarray(picture, np.uint8).reshape(view.size, view.size, channels)
+
+
+def _picture(image: np.ndarray | Image.Image, channels: int) -> Image.Image:
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    mode = "L" if channels == 1 else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _pad(picture: Image.Image, size: int, _: Image.Resampling) -> Image.Image:
+    if max(picture.size) > size:
+        raise ValueError(f"is {picture.size[0]}x{picture.size[1]}, larger than the view's {size}; use resize: crop or squash")
+    canvas = Image.new(picture.mode, (size, size))
+    canvas.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    return canvas
+
+
+def _squash(picture: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    return picture.resize((size, size), resample)
+
+
+def _crop(picture: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    # cropped first: a resize with a box would let pixels outside it bleed into the border
+    return picture.crop((left, top, left + side, top + side)).resize((size, size), resample)
+
+
+def _resize_crop(picture: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    """torchvision's Resize(size) and CenterCrop(size): the long side is cut down to whole pixels, the corner rounded."""
+    short = min(picture.size)
+    width, height = (size if side == short else int(size * side / short) for side in picture.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return picture.resize((width, height), resample).crop((left, top, left + size, top + size))
+
+
+def _adm(picture: Image.Image, size: int, _: Image.Resampling) -> Image.Image:
+    """center_crop_arr of ADM (Dhariwal & Nichol 2021), by which DiT's training images were made."""
+    while min(picture.size) >= 2 * size:
+        picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+    scale = size / min(picture.size)
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    left, top = (picture.width - size) // 2, (picture.height - size) // 2
+    return picture.crop((left, top, left + size, top + size))
+
+
+RULES = {"pad": _pad, "squash": _squash, "crop": _crop, "resize_crop": _resize_crop, "adm": _adm}
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear", "box")}
 
 
 def window_corners(height: int, width: int, view: View) -> tuple[tuple[int, int], np.ndarray]:
@@ -48,11 +79,11 @@ def window_corners(height: int, width: int, view: View) -> tuple[tuple[int, int]
     return (sides[0], sides[1]), np.array([(top, left) for top in tops for left in lefts])
 
 
-def cut_windows(image: np.ndarray, view: View, channels: int) -> np.ndarray:
+def cut_windows(image: np.ndarray | Image.Image, view: View, channels: int) -> np.ndarray:
     """The squares (K, size, size, channels) uint8 of :func:`window_corners` of an image (H, W) or (H, W, 3)."""
-    (height, width), corners = window_corners(image.shape[0], image.shape[1], view)
-    picture = Image.fromarray(image).convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), np.uint8).reshape(height, width, channels)
+    picture = _picture(image, channels)
+    (height, width), corners = window_corners(picture.height, picture.width, view)
+    pixels = np.asarray(picture.resize((width, height), FILTERS[view.filter]), np.uint8).reshape(height, width, channels)
     return np.stack([pixels[top : top + view.size, left : left + view.size] for top, left in corners])
 
 

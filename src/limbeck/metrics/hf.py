@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 from transformers.utils import logging
 
-from limbeck.data.sources import local_folder
+from limbeck.data.paths import local_folder
 from limbeck.errors import LimbeckError
 from limbeck.metrics.files import LAYOUT, folder_files
 

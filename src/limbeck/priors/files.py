@@ -1,9 +1,11 @@
 """The files of a stored prior by family, and its class table: light enough for the Snakefile."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from limbeck.data import benchmarks
 from limbeck.errors import LimbeckError
 
 INDEX = "model_index.json"
@@ -67,26 +69,46 @@ def native_size(folder: Path) -> int:
     return int(denoiser["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
 
 
-def class_table(folder: Path | str) -> dict[str, int]:
-    """Class name -> label, from ``id2label`` of a diffusers DiT's model_index.json; synonyms count as names too."""
+def class_table(folder: Path | str) -> dict[int, str]:
+    """Label -> text, from ``id2label`` of a diffusers DiT's model_index.json; a text is comma-separated synonyms."""
     path = Path(folder) / INDEX
     try:
         id2label = json.loads(path.read_text(encoding="utf-8"))["id2label"]
     except (OSError, ValueError, KeyError) as error:
         raise LimbeckError(f"prior {folder}: {path} has no class table 'id2label' ({type(error).__name__})") from None
-    table: dict[str, int] = {}
-    for number, text in id2label.items():
-        for name in (text, *(part.strip() for part in text.split(","))):
-            table.setdefault(name, int(number))
-    return table
+    return {int(number): str(text) for number, text in id2label.items()}
 
 
-def match_classes(table: dict[str, int], classes: Sequence[str], prior: str) -> list[int]:
+def known_classes(table: Mapping[int, str], classes: Sequence[str]) -> dict[str, int]:
+    """The prior's label of those classes that it knows.
+
+    A class is known by its text; by its index in ImageNet-1K, where the prior's text there begins with the same synonym (two
+    classes are called "crane"); or by a synonym that one class of the prior alone has.
+    """
+    counts, synonyms = Counter(table.values()), Counter(part for text in table.values() for part in set(_synonyms(text)))
+    of_text = {text: label for label, text in table.items() if counts[text] == 1}
+    of_synonym = {part: label for label, text in table.items() for part in _synonyms(text) if synonyms[part] == 1}
+    found: dict[str, int] = {}
+    for name in classes:
+        index = benchmarks.index(benchmarks.wnid(name))
+        if name not in of_text and index is not None and _synonyms(table.get(index, ""))[0] == _synonyms(name)[0]:
+            found[name] = index
+        elif (label := of_text.get(name, of_synonym.get(name))) is not None:
+            found[name] = label
+    return found
+
+
+def match_classes(table: Mapping[int, str], classes: Sequence[str], prior: str) -> list[int]:
     """The prior's label of every class, or an error that names the first class it does not know."""
-    unknown = [name for name in classes if name not in table]
-    if unknown:
+    found = known_classes(table, classes)
+    if unknown := [name for name in classes if name not in found]:
+        several = " (several of its classes are called so)" if any(unknown[0] in _synonyms(text) for text in table.values()) else ""
         raise LimbeckError(
-            f"prior {prior}: knows {len(set(table.values()))} classes but not {unknown[0]!r} ({len(unknown)} of the dataset's "
+            f"prior {prior}: knows {len(table)} classes but not {unknown[0]!r}{several} ({len(unknown)} of the dataset's "
             f"{len(classes)} are unknown); choose a prior trained on these classes, or train one (priors.<name>.train)"
         )
-    return [table[name] for name in classes]
+    return [found[name] for name in classes]
+
+
+def _synonyms(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]

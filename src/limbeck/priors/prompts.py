@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from limbeck.errors import LimbeckError
 
 
+def _words(name: str) -> str:
+    """A class's name as text: Places365's have underscores ("apartment_building-outdoor")."""
+    return name.replace("_", " ")
+
+
 def prompts(classes: Sequence[str], template: str = "{name}") -> list[str]:
     """One prompt per class of a dataset; names are comma-separated synonyms.
 
@@ -15,7 +20,7 @@ def prompts(classes: Sequence[str], template: str = "{name}") -> list[str]:
     ------
     LimbeckError: two classes have all their synonyms in common.
     """
-    synonyms = [[part.strip() for part in name.split(",") if part.strip()] or [name] for name in classes]
+    synonyms = [[part.strip() for part in _words(name).split(",") if part.strip()] or [name] for name in classes]
     used = [1] * len(classes)
     while True:
         texts = [", ".join(names[:n]) for names, n in zip(synonyms, used, strict=True)]

@@ -4,11 +4,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from limbeck.artifacts import DISTILLED
+from limbeck.data import benchmarks
 from limbeck.data.folders import folder_name
 from limbeck.stages.common import Spec, class_rows, classes_of, params, progress, read_all
 from limbeck.store import digest, write_json
@@ -27,7 +29,7 @@ def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
             for label, rows in class_rows(labels):
                 folder = part / folder_name(label, names[label], len(names))
                 folder.mkdir()
-                table.append({"index": label, "name": names[label], "folder": folder.name})
+                table.append({"index": label, "name": names[label], "folder": folder.name, **_imagenet(names[label])})
                 for number, image in enumerate(images[rows]):
                     file = folder / f"{number:05d}.png"
                     Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image).save(file)
@@ -39,3 +41,9 @@ def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _imagenet(name: str) -> dict[str, Any]:
+    """What ImageNet calls a class, for tools that ask for its own labels; nothing of other classes."""
+    wnid = benchmarks.wnid(name)
+    return {"wnid": wnid, "imagenet_index": benchmarks.index(wnid)} if wnid else {}

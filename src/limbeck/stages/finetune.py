@@ -21,7 +21,7 @@ from limbeck.finetune.criteria import Criterion, Diffusion, InversionMatching, M
 from limbeck.finetune.difffit import add_scales, choose, fold_scales, named, trained
 from limbeck.finetune.labels import relabel
 from limbeck.finetune.training import Checkpoint, Data, tune
-from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, weight_digests
+from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, known_classes, weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.stages.prior import stored
@@ -69,8 +69,8 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint
 def _labels(spec: Spec, options: Finetune, prior: Any, network: Any, classes: list[str]) -> tuple[list[int], dict[str, Any]]:
     """The prior's label of every class; in full, a DiT that does not know them all gets their class table."""
     if spec["family"] == "dit" and options.mode == "full":
-        known = class_table(prior.name)
-        if not set(classes) <= set(known):
+        known = known_classes(class_table(prior.name), classes)
+        if len(known) < len(classes):
             kept = relabel(network, classes, known, options.seed)
             prior.null = len(classes)
             return list(range(len(classes))), {"new_classes": len(classes) - kept}

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from limbeck.artifacts import DISTILLED, IMAGES
 from limbeck.config import View
+from limbeck.data.decoding import decode
 from limbeck.data.folders import class_files
 from limbeck.data.preprocessing import apply_view
-from limbeck.data.sources import decode
 from limbeck.errors import LimbeckError
 from limbeck.stages.common import Spec, params, progress
 from limbeck.store import Artifact, create
@@ -37,14 +38,14 @@ def _decoded(file: Path, view: View, channels: int, key: str) -> np.ndarray:
     try:
         return fitted(decode(file), view, channels)
     except ValueError as error:
-        raise LimbeckError(f"{key}: {error}") from None
+        raise LimbeckError(f"{key}: {file} {error}; repair or replace it") from None
 
 
-def fitted(image: np.ndarray, view: View, channels: int) -> np.ndarray:
-    """An image (H, W) or (H, W, 3) uint8 as (size, size, channels) uint8; at the view's own size its pixels stay as they are.
+def fitted(image: Image.Image, view: View, channels: int) -> np.ndarray:
+    """A decoded image as (size, size, channels) uint8; at the view's own size its pixels stay as they are.
 
     A view that pads, pads this too, so that its objects are as large as those of the real images. What does not fit, and every
     other view, takes Lanczos on the central square: a method's images are square, or nearly.
     """
-    pads = view.resize == "pad" and max(image.shape[:2]) <= view.size
+    pads = view.resize == "pad" and max(image.size) <= view.size
     return apply_view(image, view if pads else View(size=view.size, resize="crop"), channels)

@@ -12,7 +12,7 @@ import torch
 
 from limbeck.artifacts import IMAGES
 from limbeck.config import PriorTraining
-from limbeck.data.sources import package_path
+from limbeck.data.paths import package_path
 from limbeck.priors import dit
 from limbeck.priors.files import DELTA, FILES, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table
 from limbeck.priors.registry import family

@@ -6,6 +6,7 @@ import numpy as np
 
 from limbeck.artifacts import IMAGES, PROTOTYPES, TARGETS
 from limbeck.config import Dataset, View
+from limbeck.data.decoding import decode
 from limbeck.data.preprocessing import apply_view
 from limbeck.data.sources import open_source
 from limbeck.errors import LimbeckError
@@ -35,7 +36,7 @@ def run(spec: Spec, images: Path, prototypes: Path, prior: Path, targets: Path) 
                 if name not in places:
                     raise LimbeckError(f"datasets.{spec['dataset']}: image {name} is no longer in its source; run ingest again")
                 try:
-                    pixels = apply_view(source.image("train", places[name]), view, channels)
+                    pixels = apply_view(decode(source.raw("train", places[name])), view, channels)
                 except ValueError as error:
                     raise source.fail(f"image {name} {error}") from None
                 out.append("members", vae.encode(pixels[np.newaxis]).numpy())

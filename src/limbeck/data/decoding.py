@@ -1,0 +1,92 @@
+"""Any image file, whatever its format and colours, as 8-bit grayscale or RGB."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Where an image lies: a file, a file's bytes, or its pixels (H, W) or (H, W, 3) uint8.
+Raw = Path | bytes | np.ndarray
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+_ORIENTATION = 0x0112
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name is that of an image; hidden files (``._x.jpg`` of macOS) are none."""
+    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def image_files(folder: Path) -> list[Path]:
+    """A folder's images by name; other files are left out."""
+    return sorted(path for path in folder.iterdir() if is_image(path.name))
+
+
+def decode(raw: Raw) -> Image.Image:
+    """An image of mode L or RGB, upright.
+
+    EXIF rotation is applied; CMYK, palettes and any other colours become RGB; of 16 bits the upper 8 are kept; an alpha channel
+    is dropped, as by ``convert("RGB")`` of the loaders that the papers use; of an animation the first frame is taken.
+
+    Raises
+    ------
+    ValueError: it cannot be decoded, a truncated file included; the message says why.
+    """
+    if isinstance(raw, np.ndarray):
+        return Image.fromarray(raw)
+    try:
+        with Image.open(_file(raw)) as file:
+            # without orientation, and for most files it has none, the copy is spared
+            picture = ImageOps.exif_transpose(file) if file.getexif().get(_ORIENTATION, 1) != 1 else file
+            if picture.mode.startswith("I") or picture.mode == "F":
+                return Image.fromarray(_upper_bits(picture))
+            wanted = "L" if picture.mode in ("L", "1", "LA") else "RGB"
+            return picture.convert(wanted)
+    except Exception as error:  # Pillow's plug-ins raise nearly everything on damaged input
+        raise ValueError(_why(error)) from None
+
+
+def size(raw: Raw) -> tuple[int, int]:
+    """(height, width) of what :func:`decode` gives, from the header alone.
+
+    Raises
+    ------
+    ValueError: there is no header to read.
+    """
+    if isinstance(raw, np.ndarray):
+        return raw.shape[0], raw.shape[1]
+    try:
+        with Image.open(_file(raw)) as file:
+            turned = file.getexif().get(_ORIENTATION, 1) in _TRANSPOSED
+            return (file.width, file.height) if turned else (file.height, file.width)
+    except Exception as error:
+        raise ValueError(_why(error)) from None
+
+
+def _file(raw: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(raw) if isinstance(raw, bytes) else raw
+
+
+def _why(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    # Pillow names the buffer's address of what it got as bytes
+    return f"cannot be decoded ({'no known image format' if 'cannot identify' in text else text})"
+
+
+def _upper_bits(picture: Image.Image) -> np.ndarray:
+    """16-bit grayscale, as integers of 32 bits where the format says so, to 8 bits."""
+    values = np.asarray(picture)
+    if values.dtype.kind == "f":
+        raise ValueError("floating point pixels, whose range no one knows")
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("integers beyond 16 bits")
+    return (values >> 8).astype(np.uint8)
+
+
+def bad_list(bad: Iterable[tuple[str, str]], shown: int = 20) -> str:
+    """Files and why they are bad as one line."""
+    lines = [f"{name} {why}" for name, why in bad]
+    more = f"; and {len(lines) - shown} more" if len(lines) > shown else ""
+    return "; ".join(lines[:shown]) + more

@@ -1,0 +1,131 @@
+"""Parquet files with the images' bytes, in the layout of the Hugging Face hub."""
+
+import functools
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from limbeck.config import Dataset
+from limbeck.data import benchmarks
+from limbeck.data.sources.base import Source
+
+NAMES = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label", "labels")
+KEPT = 2  # row groups in memory: the one being read, and the next where the images of two are asked for in turn
+
+
+class ParquetSource(Source):
+    """``<path>/**/{train,test|validation}-*.parquet``: a column of images ({bytes, path} or bytes) and one of integer labels.
+
+    Class names are those in the files' own metadata (``ClassLabel``), or the labels' numbers. Images are best read in the files'
+    order: a row group is decompressed whole.
+    """
+
+    sequential = True
+
+    def __init__(self, name: str, spec: Dataset):
+        super().__init__(name, spec)
+        self._column = spec.label_column
+        self._paths = {split: self._found(split) for split in NAMES}
+        first = self._open(self._paths["train"][0]).schema_arrow
+        self._image = self._pick(first, IMAGE_COLUMNS, None)
+        self._label = self._pick(first, LABEL_COLUMNS, self._column)
+        self._groups: OrderedDict[tuple[Path, int], Any] = OrderedDict()
+        self._classes = self._named(first)
+
+    def _found(self, split: str) -> list[Path]:
+        for call in NAMES[split]:
+            if found := sorted(p for stem in (f"{call}-*", call) for p in self.path.rglob(f"{stem}.parquet")):
+                return found
+        wanted = "|".join(NAMES[split])
+        raise self.fail(f"no {wanted}-*.parquet in {self.path} or below; set datasets.{self.name}.path to the dataset's folder")
+
+    def _open(self, path: Path) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise self.fail(f"{path} is no parquet file, or only part of one ({' '.join(str(error).split())})") from None
+
+    def _pick(self, schema: pa.Schema, known: tuple[str, ...], wanted: str | None) -> str:
+        names = [wanted] if wanted else [name for name in known if name in schema.names]
+        if names and names[0] in schema.names:
+            return names[0]
+        key = f"; set datasets.{self.name}.label_column" if known is LABEL_COLUMNS else ""
+        raise self.fail(
+            f"no column {wanted or ' or '.join(known)} in {self._paths['train'][0]}; it has {', '.join(schema.names)}{key}"
+        )
+
+    def _named(self, schema: pa.Schema) -> tuple[str, ...]:
+        try:
+            features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+            return benchmarks.told_apart(features[self._label]["names"])
+        except (KeyError, TypeError, ValueError):
+            return tuple(map(str, range(1 + max(int(self._read_labels(split).max()) for split in NAMES))))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    @functools.cache  # noqa: B019
+    def _read_labels(self, split: str) -> np.ndarray:
+        columns = [self._table(path).column(0) for path in self._paths[split]]
+        labels = np.concatenate([np.asarray(column.to_numpy()) for column in columns])
+        if labels.dtype.kind not in "iu" or not len(labels) or labels.min() < 0:
+            raise self.fail(f"column {self._label!r} of its {split} files is no label of every image; set label_column")
+        return labels.astype(np.int64)
+
+    def _table(self, path: Path) -> pa.Table:
+        try:
+            return self._open(path).read([self._label])
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise self.fail(f"cannot read column {self._label!r} of {path} ({' '.join(str(error).split())})") from None
+
+    def labels(self, split: str) -> np.ndarray:
+        labels = self._read_labels(split)
+        if labels.max() >= len(self._classes):
+            raise self.fail(f"{split} has a label {labels.max()}, its files name {len(self._classes)} classes")
+        return labels
+
+    @functools.cache  # noqa: B019
+    def _index(self, split: str) -> tuple[np.ndarray, list[tuple[Path, int]]]:
+        """The first row of every row group, and where it is."""
+        files = [(path, self._open(path).metadata) for path in self._paths[split]]
+        groups = [(path, number, meta.row_group(number).num_rows) for path, meta in files for number in range(meta.num_row_groups)]
+        starts = np.cumsum([0, *(rows for *_, rows in groups)])[:-1]
+        return starts, [(path, number) for path, number, _ in groups]
+
+    def raw(self, split: str, index: int) -> bytes:
+        starts, groups = self._index(split)
+        number = int(np.searchsorted(starts, index, side="right")) - 1
+        value = self._group(*groups[number])[index - int(starts[number])].as_py()
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(content, bytes):
+            raise ValueError("has no bytes in its row; images must lie in the parquet files, not beside them")
+        return content
+
+    def _group(self, path: Path, number: int) -> Any:
+        key = (path, number)
+        if key not in self._groups:
+            try:
+                self._groups[key] = self._open(path).read_row_group(number, [self._image]).column(0)
+            except (OSError, KeyError, pa.ArrowException) as error:
+                raise self.fail(f"{path} is damaged ({' '.join(str(error).split())}); fetch it again") from None
+        while len(self._groups) > KEPT:
+            self._groups.popitem(last=False)
+        return self._groups[key]
+
+    def source_id(self, split: str, index: int) -> str:
+        starts, groups = self._index(split)
+        number = int(np.searchsorted(starts, index, side="right")) - 1
+        path, group = groups[number]
+        return f"{path.relative_to(self.path)}#{group}.{index - int(starts[number])}"
+
+    def stamp(self) -> str:
+        files = [path for paths in self._paths.values() for path in paths]
+        return " ".join(f"{path.name} {path.stat().st_mtime_ns}" for path in files)

@@ -1,0 +1,423 @@
+"""Every layout that image sets come in, in miniature: orders, names, labels, and what is wrong in one line."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from limbeck.artifacts import IMAGES
+from limbeck.config import Dataset, View
+from limbeck.data import benchmarks
+from limbeck.data.decoding import decode
+from limbeck.data.pickles import plain
+from limbeck.data.preprocessing import apply_view
+from limbeck.data.sources import open_source
+from limbeck.errors import LimbeckError
+from limbeck.stages import ingest
+from limbeck.store import Artifact
+from tests import miniatures
+from tests.miniatures import CIFAR10, CIFAR100, picture
+
+WOOF = benchmarks.members("imagewoof")
+SETTINGS = settings(max_examples=60, deadline=None)
+
+
+def opened(kind: str, path: Path, **keys: object):
+    return open_source("x", Dataset(source=kind, path=str(path), **keys))
+
+
+def shown(source, split: str) -> list[tuple[str, np.ndarray]]:
+    """(class, pixels) of every image."""
+    labels = source.labels(split)
+    return [(source.classes[label], np.asarray(decode(source.raw(split, i)))) for i, label in enumerate(labels)]
+
+
+def close(found: np.ndarray, member: str, numbers: range, size: tuple[int, int]) -> bool:
+    """Whether an image is one of a class's, up to JPEG's loss."""
+    return any(np.abs(found.astype(int) - picture(member, n, *size)).mean() < 25 for n in numbers)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["val", "test", "validation"])
+def test_imagewoof_keeps_its_own_order_with_and_without_being_named(tmp_path, split):
+    miniatures.folders(tmp_path, WOOF, 2, 1, split)
+    for keys in ({}, {"classes": "imagewoof"}, {"classes": WOOF}):
+        source = opened("folder", tmp_path, **keys)
+        assert source.classes == tuple(map(benchmarks.class_name, WOOF))
+        assert list(map(benchmarks.wnid, source.classes)) == list(WOOF)
+        assert source.counts("train").tolist() == [2] * 10
+        for label, name in enumerate(WOOF):
+            rows = np.flatnonzero(source.labels("test") == label)
+            assert [source.source_id("test", int(row)) for row in rows] == [f"{name}/{name}_2.JPEG"]
+    sub = opened("folder", tmp_path, classes=(WOOF[3], WOOF[1]))
+    assert sub.classes == (benchmarks.class_name(WOOF[3]), benchmarks.class_name(WOOF[1]))
+    assert all(close(pixels, benchmarks.wnid(name), range(2), (36, 44)) for name, pixels in shown(sub, "train"))
+
+
+def test_images_may_lie_deeper_and_folders_may_have_class_names(tmp_path):
+    miniatures.folders(tmp_path, ["tench, Tinca tinca", "cat"], 2)
+    deep = tmp_path / "train/cat/images/more"
+    deep.mkdir(parents=True)
+    for file in list((tmp_path / "train/cat").glob("*.JPEG")):
+        shutil.move(file, deep)
+    source = opened("folder", tmp_path)
+    assert source.counts("train").tolist() == [2, 2]
+    by_wnid = opened("folder", tmp_path, classes=("n01440764", "cat"))
+    assert by_wnid.classes == ("tench, Tinca tinca", "cat")
+    with pytest.raises(LimbeckError, match="class 'tench, Tinca tinca' is named twice"):
+        opened("folder", tmp_path, classes=("n01440764", "tench, Tinca tinca"))
+
+
+def test_a_file_added_or_replaced_changes_the_stamp(tmp_path):
+    miniatures.folders(tmp_path, WOOF[:2], 2)
+    before = opened("folder", tmp_path).stamp()
+    assert opened("folder", tmp_path).stamp() == before
+    os.utime(tmp_path / "val" / WOOF[0], ns=(1, 1))
+    assert opened("folder", tmp_path).stamp() != before
+
+
+def flat(root: Path, members: tuple[str, ...], table: Path) -> None:
+    """ImageNet's validation images in one folder, with Kaggle's table of their labels."""
+    miniatures.folders(root, members, 2)
+    lines = ["ImageId,PredictionString"]
+    for number, member in enumerate(reversed(members), 1):
+        file = root / f"val/ILSVRC2012_val_{number:08}.JPEG"
+        (root / "val" / member / f"{member}_2.JPEG").rename(file)
+        shutil.rmtree(root / "val" / member)
+        lines.append(f"{file.stem},{member} 1 2 3 4 {member} 5 6 7 8 ")
+    table.write_text("\n".join(lines) + "\n")
+
+
+def test_imagenets_flat_validation_folder(tmp_path):
+    root = tmp_path / "ILSVRC/Data/CLS-LOC"
+    flat(root, WOOF[:3], tmp_path / "LOC_val_solution.csv")
+    source = opened("folder", root, classes=WOOF[:3])
+    assert source.counts("test").tolist() == [1, 1, 1]
+    assert all(close(pixels, benchmarks.wnid(name), range(2, 3), (36, 44)) for name, pixels in shown(source, "test"))
+    assert source.source_id("test", 0) == "ILSVRC2012_val_00000003.JPEG"
+    (tmp_path / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n")
+    with pytest.raises(LimbeckError, match=r"LOC_val_solution\.csv has no line for ILSVRC2012_val_00000001\.JPEG"):
+        opened("folder", root, classes=WOOF[:3]).labels("test")
+    (tmp_path / "LOC_val_solution.csv").unlink()
+    with pytest.raises(LimbeckError, match=r"has images but no class folders; put LOC_val_solution\.csv beside it"):
+        opened("folder", root, classes=WOOF[:3]).labels("test")
+
+
+@pytest.mark.parametrize("case", ["nowhere", "no val", "no folder", "no classes"])
+def test_what_a_folder_lacks_is_one_line(tmp_path, case):
+    miniatures.folders(tmp_path, WOOF, 1)
+    root, keys = tmp_path, {}
+    if case == "nowhere":
+        root, message = tmp_path / "none", r"datasets\.x: no folder .*none; set datasets\.x\.path"
+    elif case == "no val":
+        shutil.rmtree(tmp_path / "val")
+        message = r"no folder .*test\|val\|validation; expected"
+    elif case == "no folder":
+        keys, message = {"classes": "imagenette"}, r"class 'n01440764' has no folder .*train/n01440764"
+    else:
+        shutil.rmtree(tmp_path / "train")
+        (tmp_path / "train").mkdir()
+        message = "no class folders in .*train"
+    with pytest.raises(LimbeckError, match=message) as caught:
+        opened("folder", root, **keys).labels("train")
+    assert "\n" not in str(caught.value)
+
+
+# --- CIFAR ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_cifar10_and_100_as_published(tmp_path, binary, nested):
+    ten = tmp_path / "ten"
+    miniatures.cifar10(ten / "cifar-10-batches-py" if nested else ten, 2, 1, binary)
+    source = opened("cifar", ten)
+    assert source.classes == CIFAR10
+    assert source.counts("train").tolist() == [10] * 10
+    numbers = {"train": range(10), "test": range(10, 11)}
+    for split, those in numbers.items():
+        for name, pixels in shown(source, split):
+            assert any(np.array_equal(pixels, picture(name, n, 32, 32)) for n in those)
+    hundred = opened("cifar", miniatures.cifar100(tmp_path / "hundred", 3, 1, binary))
+    assert hundred.classes == tuple(CIFAR100)  # the fine ones
+    assert all(np.array_equal(pixels, picture(name, 3, 32, 32)) for name, pixels in shown(hundred, "test"))
+
+
+def test_cifar_takes_some_classes_in_an_order(tmp_path):
+    source = opened("cifar", miniatures.cifar10(tmp_path, 1), classes=("truck", "cat"))
+    assert source.classes == ("truck", "cat")
+    assert [name for name, _ in shown(source, "train")] == ["truck"] * 5 + ["cat"] * 5
+    assert all(any(np.array_equal(pixels, picture(name, n, 32, 32)) for n in range(5)) for name, pixels in shown(source, "train"))
+    with pytest.raises(LimbeckError, match=r"datasets\.x\.classes: its source has no class 'tench'; known: airplane, "):
+        opened("cifar", tmp_path, classes=("tench",))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_damaged_cifar_is_named(tmp_path, binary):
+    miniatures.cifar10(tmp_path, 1, 1, binary)
+    file = tmp_path / ("data_batch_3.bin" if binary else "data_batch_3")
+    file.write_bytes(file.read_bytes()[:-500])
+    with pytest.raises(LimbeckError, match=r"data_batch_3.* unpack the archive again"):
+        opened("cifar", tmp_path).labels("train")
+    file.unlink()
+    with pytest.raises(LimbeckError, match=r"cannot read .*data_batch_3"):
+        opened("cifar", tmp_path).labels("train")
+    with pytest.raises(LimbeckError, match=r"no CIFAR in .*; unpack cifar-10-python\.tar\.gz"):
+        opened("cifar", tmp_path / "nowhere")
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_pickle_runs_nothing(tmp_path, protocol):
+    miniatures.cifar10(tmp_path, 1)
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": Evil(tmp_path / "ran"), b"labels": [0]}, protocol))
+    with pytest.raises(LimbeckError, match=r"data_batch_1 is not CIFAR's published file: .*posix\.system"):
+        opened("cifar", tmp_path).labels("train")
+    assert not (tmp_path / "ran").exists()
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner),
+    max_leaves=12,
+)
+
+
+@given(PLAIN, st.integers(0, 4))
+@SETTINGS
+def test_plain_pickles_read_as_they_were(value, protocol):
+    assert plain(pickle.dumps(value, protocol)) == value
+
+
+@given(
+    st.sampled_from(["u1", "<i4", ">f8", "<i8"]),
+    st.lists(st.integers(0, 5), min_size=1, max_size=3),
+    st.booleans(),
+    st.integers(0, 4),
+)
+@SETTINGS
+def test_pickled_arrays_read_as_they_were(dtype, shape, fortran, protocol):
+    values = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    values = np.asfortranarray(values) if fortran else values
+    found = plain(pickle.dumps({"a": [values]}, protocol))["a"][0]
+    assert found.dtype == values.dtype
+    assert np.array_equal(found, values)
+    assert np.array_equal(plain(miniatures.python2_pickle({"a": values}))[b"a"], values)
+
+
+@given(st.binary(max_size=60))
+@SETTINGS
+def test_any_bytes_are_plain_or_a_value_error(data):
+    said = ""
+    try:
+        plain(data)
+    except ValueError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+# --- Tiny-ImageNet ----------------------------------------------------------------------------------------------------------
+
+TINY = ("n02124075", "n04067472", "n01443537", "n99999999")
+
+
+def test_tiny_imagenet_by_its_own_lists(tmp_path):
+    miniatures.tiny_imagenet(tmp_path / "tiny-imagenet-200", TINY, 2, 2, {"n99999999": "snark", "n01443537": "gold fish"})
+    source = opened("tiny_imagenet", tmp_path)
+    # ImageNet's text where it has the class; the order of wnids.txt, which is not sorted
+    assert source.classes == ("Egyptian cat", "reel", "goldfish, Carassius auratus", "snark")
+    members = dict(zip(source.classes, TINY, strict=True))
+    assert source.counts("train").tolist() == source.counts("test").tolist() == [2] * 4
+    for split, numbers in (("train", range(2)), ("test", range(2, 4))):
+        assert all(close(pixels, members[name], numbers, (64, 64)) for name, pixels in shown(source, split))
+    assert opened("tiny_imagenet", tmp_path, classes=("n99999999", "reel")).classes == ("snark", "reel")
+
+
+def test_what_tiny_imagenet_lacks_is_one_line(tmp_path):
+    miniatures.tiny_imagenet(tmp_path, TINY, 1)
+    notes = tmp_path / "val/val_annotations.txt"
+    notes.write_text(notes.read_text() + "val_9.JPEG\tn00000001\t0\t0\t1\t1\n")
+    with pytest.raises(LimbeckError, match=r"gives val_9\.JPEG the class 'n00000001', which wnids\.txt does not have"):
+        opened("tiny_imagenet", tmp_path).labels("test")
+    shutil.rmtree(tmp_path / "train/n02124075")
+    with pytest.raises(LimbeckError, match="class n02124075 has no folder"):
+        opened("tiny_imagenet", tmp_path).labels("train")
+    with pytest.raises(LimbeckError, match=r"cannot read .*wnids\.txt .*; unpack tiny-imagenet-200\.zip there"):
+        opened("tiny_imagenet", tmp_path / "nowhere")
+
+
+# --- parquet ----------------------------------------------------------------------------------------------------------------
+
+
+def png(member: str, number: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(picture(member, number, 20, 24)).save(out, "PNG")
+    return out.getvalue()
+
+
+def parquet(root: Path, names: list[str], rows: int, files: int = 2, struct: bool = True, **columns: str) -> Path:
+    """Hugging Face's layout: classes mixed, several files per split, small row groups, names in the metadata."""
+    (root / "data").mkdir(parents=True)
+    label, image = columns.get("label", "label"), columns.get("image", "image")
+    features = {image: {"_type": "Image"}, label: {"names": names, "_type": "ClassLabel"}}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()} if names else {}
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        labels = rng.permutation(np.arange(rows) % max(2, len(names)))
+        for number, part in enumerate(np.array_split(np.arange(rows), files)):
+            found = [png(str(labels[row]), int(row)) for row in part]
+            cells = [{"bytes": content, "path": None} for content in found] if struct else found
+            table = pa.table({image: cells, label: pa.array(labels[part], pa.int64())}).replace_schema_metadata(metadata)
+            pq.write_table(table, root / f"data/{split}-{number:05}-of-{files:05}.parquet", row_group_size=3)
+    return root
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_parquet_in_hugging_faces_layout(tmp_path, struct):
+    source = opened("parquet", parquet(tmp_path, ["cat", "dog", "owl"], 22, struct=struct))
+    assert source.classes == ("cat", "dog", "owl")
+    for split in ("train", "test"):
+        labels = source.labels(split)
+        assert len(labels) == 22
+        for row in (*range(22), 3, 21, 0):
+            assert np.array_equal(np.asarray(decode(source.raw(split, row))), picture(str(labels[row]), row, 20, 24))
+    assert source.source_id("train", 15) == "data/train-00001-of-00002.parquet#1.1"
+    chosen = opened("parquet", tmp_path, classes=("owl", "cat"))
+    assert [name for name, _ in shown(chosen, "train")] == ["owl"] * 7 + ["cat"] * 8
+    assert chosen.sequential
+
+
+def test_parquet_of_imagenet_by_a_benchmarks_name(tmp_path):
+    texts = [text for _, text in benchmarks.imagenet()]
+    (tmp_path / "data").mkdir()
+    features = {"label": {"names": texts, "_type": "ClassLabel"}}
+    for split in ("train", "validation"):
+        table = pa.table({"image": [png("a", i) for i in range(1000)], "label": list(range(1000))})
+        table = table.replace_schema_metadata({b"huggingface": json.dumps({"info": {"features": features}}).encode()})
+        pq.write_table(table, tmp_path / f"data/{split}.parquet")
+    source = opened("parquet", tmp_path, classes="imagewoof")
+    assert [benchmarks.wnid(name) for name in source.classes] == list(WOOF)
+    assert [source.source_id("train", i) for i in range(2)] == ["data/train.parquet#0.193", "data/train.parquet#0.182"]
+    assert len(set(opened("parquet", tmp_path).classes)) == 1000
+
+
+def test_parquet_without_names_and_with_other_columns(tmp_path):
+    assert opened("parquet", parquet(tmp_path / "a", [], 4)).classes == ("0", "1")
+    odd = parquet(tmp_path / "b", ["cat", "dog"], 4, label="species", image="img")
+    with pytest.raises(
+        LimbeckError, match=r"no column label or fine_label or labels in .*; it has img, species; set .*\.label_column"
+    ):
+        opened("parquet", odd)
+    assert opened("parquet", odd, label_column="species").classes == ("cat", "dog")
+    with pytest.raises(ValueError, match="source folder has no 'label_column'"):
+        Dataset(source="folder", path="x", label_column="species")
+
+
+def test_what_is_wrong_with_parquet_is_one_line(tmp_path):
+    root = parquet(tmp_path, ["cat", "dog"], 8)
+    with pytest.raises(LimbeckError, match=r"no train-\*\.parquet in .*nowhere or below; set datasets\.x\.path"):
+        opened("parquet", tmp_path / "nowhere")
+    file = root / "data/train-00001-of-00002.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LimbeckError, match=r"train-00001-of-00002\.parquet is no parquet file, or only part of one"):
+        opened("parquet", root).labels("train")
+    table = pa.table({"image": [{"bytes": None, "path": "a.png"}] * 4, "label": [0, 1, 0, 1]})
+    pq.write_table(table, file)
+    source = opened("parquet", root)
+    with pytest.raises(ValueError, match="has no bytes in its row"):
+        source.raw("train", 6)
+    pq.write_table(pa.table({"image": [b"x"] * 2, "label": [0, 7]}), file)
+    with pytest.raises(LimbeckError, match="train has a label 7, its files name 2 classes"):
+        opened("parquet", root).labels("train")
+
+
+# --- ingest -----------------------------------------------------------------------------------------------------------------
+
+
+def ingested(tmp_path: Path, kind: str, root: Path, threads: int = 1, bad_files: int = 0, classes: object = None, **view: object):
+    source = {"source": kind, "path": str(root), "classes": classes, "channels": 3}
+    spec = {"dataset": "x", "source": source, "view": {"size": 16, **view}, "split": "train", "bad_files": bad_files, "code": "x"}
+    stop = len(opened(kind, root, classes=classes).classes)
+    out = tmp_path / "out" / f"{threads}.zarr.zip"
+    ingest.run({**spec, "classes": [0, stop]}, out, threads)
+    return out
+
+
+def test_parquet_is_read_in_order_and_written_class_by_class(tmp_path):
+    root = parquet(tmp_path / "in", ["cat", "dog", "owl"], 40)
+    outs = [ingested(tmp_path, "parquet", root, threads) for threads in (1, 3)]
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    source = opened("parquet", root)
+    with Artifact(outs[0], IMAGES) as found:
+        images, labels, ids = found["images"], found["labels"], found["source_ids"]
+    assert labels.tolist() == sorted(source.labels("train").tolist())
+    places = {source.source_id("train", i): i for i in range(40)}
+    for image, label, each in zip(images, labels, ids, strict=True):
+        row = places[bytes(each).rstrip(b"\0").decode()]
+        assert np.array_equal(image, apply_view(picture(str(label), row, 20, 24), View(size=16), 3))
+    assert sorted(entry.name for entry in outs[0].parent.iterdir()) == ["1.zarr.zip", "3.zarr.zip"]
+
+
+@pytest.mark.parametrize("resize", ["crop", "windows"])
+def test_bad_files_are_all_named_and_left_out_where_allowed(tmp_path, resize):
+    root = miniatures.folders(tmp_path / "in", WOOF[:3], 5)
+    bad = [f"{WOOF[0]}/{WOOF[0]}_3.JPEG", f"{WOOF[2]}/{WOOF[2]}_0.JPEG"]
+    (root / "train" / bad[0]).write_text("<html>gone</html>")
+    half = (root / "train" / bad[1]).read_bytes()
+    (root / "train" / bad[1]).write_bytes(half[: len(half) // 2])
+    with pytest.raises(LimbeckError) as caught:
+        ingested(tmp_path, "folder", root, bad_files=1, classes=WOOF[:3], resize=resize)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith("datasets.x: 2 images of train, 1 are allowed: ")
+    assert all(name in text for name in bad)
+    assert "no known image format" in text
+    assert "truncated" in text
+    assert text.endswith("set datasets.x.bad_files: 2 to leave them out")
+    assert list((tmp_path / "out").iterdir()) == []
+    out = ingested(tmp_path, "folder", root, threads=2, bad_files=2, classes=WOOF[:3], resize=resize)
+    with Artifact(out, IMAGES) as found:
+        names = list(dict.fromkeys(bytes(each).rstrip(b"\0").decode() for each in found["source_ids"]))
+        assert found.attrs["left_out"] == bad
+        assert len(names) == 13
+        assert not set(bad) & set(names)
+        if resize == "crop":
+            whole = [apply_view(decode(root / "train" / name), View(size=16), 3) for name in names]
+            assert np.array_equal(found["images"], np.stack(whole))
+        assert "bad_files" not in found.attrs["params"]
+
+
+def test_a_class_of_bad_files_alone_is_an_error(tmp_path):
+    root = miniatures.folders(tmp_path / "in", WOOF[:2], 2)
+    for file in (root / "train" / WOOF[1]).iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(LimbeckError, match=f"no train image of class '{benchmarks.class_name(WOOF[1])}' can be decoded: {WOOF[1]}"):
+        ingested(tmp_path, "folder", root, bad_files=9, classes=WOOF[:2])
+
+
+def test_threads_change_nothing(tmp_path):
+    root = miniatures.folders(tmp_path / "in", WOOF[:2], 40)
+    outs = [ingested(tmp_path, "folder", root, threads, classes=WOOF[:2], resize="windows") for threads in (1, 4)]
+    assert outs[0].read_bytes() == outs[1].read_bytes()
