@@ -5,7 +5,7 @@ from pathlib import Path
 from limbeck.artifacts import IMAGES, LATENTS
 from limbeck.priors.base import load_vae
 from limbeck.priors.files import weight_digests
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress
 from limbeck.store import Artifact, create
 
 
@@ -16,7 +16,7 @@ def run(spec: Spec, images: Path, prior: Path, latents: Path) -> None:
     with Artifact(images, IMAGES) as source, progress("encode") as report:
         labels = source["labels"]
         shapes = {"latents": (len(labels), *vae.latent_shape), "labels": labels.shape}
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         with create(latents, LATENTS, shapes, params(spec), {"images": images}, digests, **header) as out:
             for _, rows in class_rows(labels):
                 for start in range(rows.start, rows.stop, spec["batch"]):

@@ -18,7 +18,7 @@ from limbeck.priors.base import Prior
 from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, torch_generator
-from limbeck.stages.common import Spec, params, progress, resize_to
+from limbeck.stages.common import Spec, header_of, params, progress, resize_to
 from limbeck.stages.guided import Guided
 from limbeck.store import Artifact, create
 
@@ -37,7 +37,7 @@ def run(
     options: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
     model = load_prior(spec["family"], prior.parent, **spec["prior"], **options)
     with Artifact(images) as source:
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
     statistics, starts = guided.pop("statistics", None), guided.pop("starts", None)
