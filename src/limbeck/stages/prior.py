@@ -65,7 +65,8 @@ def stored(spec: Spec, index: Path) -> Iterator[Path]:
 def _copy(spec: Spec, part: Path) -> None:
     """A folder in the stored layout is copied; hub names, shards and variants are loaded and saved in it."""
     local, kind = package_path(spec["weights"]), family(spec["family"])
-    load = {**spec["load"], "dtype": getattr(torch, spec["load"]["dtype"])}  # as text it would be ignored
+    # a dtype as text would be ignored; None: torch's own files too, which are read without executing what is in them
+    load = {**spec["load"], "dtype": getattr(torch, spec["load"]["dtype"]), "use_safetensors": None}
     if local.is_dir() and spec["family"] == "dit":
         class_table(local)
     # refuses missing files and other architectures before anything is copied
