@@ -109,8 +109,8 @@ def _native(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None:
 
 def _divided(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None:
     """A view whose side the VAE divides."""
-    folder, size = plan.weights_at(plan.vae_of(name)), plan.dataset(dataset).views[view].size
-    if folder is not None and (folder / "vae/config.json").is_file() and size % (side := factor(folder / "vae")):
+    folder, size = plan.vae_at(plan.vae_of(name)), plan.dataset(dataset).views[view].size
+    if folder is not None and size % (side := factor(folder)):
         raise LimbeckError(f"{key}: {view!r} of {size} pixels is no multiple of the {side} of the VAE in {folder}")
 
 
@@ -232,3 +232,5 @@ def _class_table(plan: "Plan", name: str) -> dict[str, int] | None:
 def _weights(plan: "Plan", name: str) -> None:
     if said := plan.weights_complaint(name):
         raise LimbeckError(f"priors.{name}.weights: {said}")
+    if said := plan.vae_complaint(name):
+        raise LimbeckError(f"priors.{name}.vae: {said}")

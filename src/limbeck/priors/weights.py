@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from limbeck.priors.files import FILES, INDEX, OPTIONAL, SCHEDULER
+from limbeck.priors.files import FILES, INDEX, OPTIONAL, SCHEDULER, all_files
 
 Header = dict[str, Any]
 UNET = "UNet2DConditionModel"
@@ -26,6 +26,7 @@ DENOISERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sd3": ("transformer", ("SD3Transformer2DModel",)),
 }
 VAES = ("AutoencoderKL",)
+MODEL = "diffusion_pytorch_model.safetensors"
 ADDED = "text_time"  # SDXL's conditions, which tell its UNet from Stable Diffusion's
 TABLE = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
 
@@ -101,14 +102,29 @@ def complaint(folder: Path, family: str, variant: str | None = None, t5: bool = 
     return _architecture(folder, family) or (_misshapen(folder, variant) if family == "dit" else None)
 
 
+def loaded_files(folder: Path, family: str, variant: str | None = None, t5: bool = True) -> list[Path]:
+    """The files of a folder that a prior is loaded from, as far as they are there."""
+    names = all_files(folder, family)
+    optional = {name.split("/")[0] for name in OPTIONAL.get(family, ())}
+    found: list[Path] = []
+    for name in names if t5 else [name for name in names if name.split("/")[0] not in optional]:
+        path = folder / name
+        found += weight_files(path.parent, path.name, variant) if path.suffix == ".safetensors" else [path]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def vae_files(folder: Path) -> list[Path]:
+    """What the VAE in a folder is loaded from."""
+    return [folder / "config.json", *weight_files(folder, MODEL)]
+
+
 def vae_complaint(folder: Path, family: str, prior: Path | None) -> str | None:
     """Why the VAE in a folder (``vae_folder``) cannot stand in for the one of the prior in another, as :func:`complaint`."""
-    file = "diffusion_pytorch_model.safetensors"
     if not (folder / "config.json").is_file():
         return f"missing in {folder}: config.json"
-    if lost := _missing_weights(folder, file, None):
+    if lost := _missing_weights(folder, MODEL, None):
         return f"missing in {folder}: {', '.join(lost)}"
-    if said := next(filter(None, map(damage, weight_files(folder, file))), None) or _is_of(folder, VAES, "a VAE"):
+    if said := next(filter(None, map(damage, weight_files(folder, MODEL))), None) or _is_of(folder, VAES, "a VAE"):
         return said
     if prior is None or not (config := prior / DENOISERS[family][0] / "config.json").is_file():
         return None
@@ -126,9 +142,9 @@ def factor(vae: Path) -> int:
     return int(2 ** (len(_read(vae / "config.json")["block_out_channels"]) - 1))
 
 
-def native_size(folder: Path, vae: Path | None = None) -> int:
-    """The side of the images that the DiT in a folder takes, from its configuration; ``vae``: another VAE's folder."""
-    return int(_read(folder / "transformer/config.json")["sample_size"]) * factor(vae or folder / "vae")
+def native_size(folder: Path, vae: Path) -> int:
+    """The side of the images that the DiT in a folder takes with the VAE in another, from their configurations."""
+    return int(_read(folder / "transformer/config.json")["sample_size"]) * factor(vae)
 
 
 def damage(path: Path) -> str | None:
@@ -194,7 +210,7 @@ def _misshapen(folder: Path, variant: str | None) -> str | None:
     config, part = _read(folder / "transformer/config.json"), folder / "transformer"
     blocks, width = config.get("num_layers", 28), config.get("num_attention_heads", 16) * config.get("attention_head_dim", 72)
     classes = config.get("num_embeds_ada_norm", 1000)
-    shapes = dict(_shapes(weight_files(part, "diffusion_pytorch_model.safetensors", variant)))
+    shapes = dict(_shapes(weight_files(part, MODEL, variant)))
     if shapes:
         found = len({m[1] for name in shapes if (m := re.match(r"transformer_blocks\.(\d+)\.", name))})
         wide = shapes.get("pos_embed.proj.weight", [width])[0]
