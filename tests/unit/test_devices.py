@@ -103,7 +103,7 @@ def test_one_image_that_does_not_fit_is_said():
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
-    def broken(x):
+    def broken(_):
         raise RuntimeError("CUDA error: an illegal memory access")
 
     with pytest.raises(RuntimeError, match="illegal"):

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import LimbeckError
@@ -17,6 +17,7 @@ KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "math": SDPBackend.MATH,
 }
+NO_KERNEL = ("No available kernel", "No viable backend")  # what torch says on a GPU, and on the CPU
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,14 @@ class Arithmetic:
         upcast = self.dtype == torch.float16 and vae.config.get("force_upcast", True)
         return torch.float32 if upcast else self.dtype
 
-    def ready(self, network: nn.Module) -> None:
-        """Compile a denoiser, if that is asked for; it is then compiled by its first call."""
+    def ready(self, network: Any, where: torch.device) -> Any:
+        """A denoiser on its device, in its precision, and, if that is asked for, to be compiled by its first call."""
+        network = network.eval().requires_grad_(False).to(where)
+        if not getattr(network, "_keep_in_fp32_modules", None):
+            network.to(self.dtype)  # diffusers 0.42 loads SD3's transformer as it is stored, whatever it is asked for
         if self.compile:
             network.compile()
+        return network
 
     @contextmanager
     def kernel(self) -> Iterator[None]:
@@ -65,7 +70,7 @@ class Arithmetic:
             with sdpa_kernel(KERNELS[self.attention]):
                 yield
         except RuntimeError as error:
-            if "No available kernel" not in str(error):
+            if not any(said in str(error) for said in NO_KERNEL):
                 raise
             text = f"the device has no attention kernel {self.attention!r} for {self.compute}; set priors.*.attention to auto"
             raise LimbeckError(text) from None

@@ -34,8 +34,7 @@ class DitPrior(VaePrior):
         pipe = self.load(str(folder), **how.load)
         config = pipe.transformer.config
         super().__init__(str(folder), pipe.vae, size or config.sample_size * vae_factor(pipe.vae.config), how)
-        self.transformer = pipe.transformer.eval().requires_grad_(False).to(self.device)
-        how.ready(self.transformer)
+        self.transformer = how.ready(pipe.transformer, self.device)
         self._scheduler_config = dict(pipe.scheduler.config)
         takes = (config.in_channels, config.sample_size, config.sample_size)
         if self.latent_shape != takes:

@@ -30,7 +30,7 @@ class TextPrior(VaePrior):
         for module in self.pipe.components.values():
             if isinstance(module, torch.nn.Module):
                 module.eval().requires_grad_(False).to(self.device)
-        how.ready(self.pipe.unet if hasattr(self.pipe, "unet") else self.pipe.transformer)
+        how.ready(self.pipe.unet if hasattr(self.pipe, "unet") else self.pipe.transformer, self.device)
         self._prompts: list[str] = []
         self._embedded: dict[int, Embedded] = {}
 
