@@ -37,6 +37,11 @@ def device() -> torch.device:
     return torch.device(name)
 
 
+def cores() -> int:
+    """The CPU's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Fitting:
     """Calls a function on a batch, in as few equal pieces as the device's memory takes.
 

@@ -7,13 +7,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from limbeck.cli import app
 from limbeck.devices import VARIABLE, Fitting, device
 from limbeck.diffusion.hidden import hidden
+from limbeck.diffusion.inversion import inverted
 from limbeck.diffusion.sampling import sample
 from limbeck.errors import LimbeckError
+from limbeck.guidance import alignment, mode
+from limbeck.guidance.base import Targets
 from limbeck.metrics.teacher import TeacherExtractor
+from limbeck.priors import schedulers
 from limbeck.priors.dit import DitPrior
 from limbeck.students.evaluation import predict
 from tests import tiny_priors
@@ -71,10 +76,10 @@ def test_a_device_that_is_not_there_ends_the_command_in_one_line(tiny_prior, tmp
         command = [sys.executable, "-m", "limbeck", *before, *map(str, stage)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    for found in (run("--device", "cuda"), run(**{VARIABLE: "cuda"})):
-        assert found.returncode == 1
-        assert found.stderr.splitlines()[-1].startswith("limbeck: error: --device (LIMBECK_DEVICE): torch")
-        assert not (tmp_path / "l.zarr.zip").exists()
+    found = run("--device", "cuda", **{VARIABLE: "cpu"})  # the option wins
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[-1].startswith("limbeck: error: --device (LIMBECK_DEVICE): torch")
+    assert not (tmp_path / "l.zarr.zip").exists()
 
 
 def test_the_command_line_knows_the_devices():
@@ -177,3 +182,53 @@ def test_teachers_and_predictions_fit_too(tmp_path):
     classes = predict(whole.model, images, "half")
     whole.model.forward = Small(whole.model.forward, 9)
     assert np.array_equal(predict(whole.model, images, "half"), classes)
+
+
+# The loop and its guidances on a device of their own: fake tensors say where they are and compute nothing, so they notice every
+# operation that mixes devices.
+
+
+@pytest.fixture
+def fake() -> FakeTensorMode:
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def fakes(mode: FakeTensorMode, *shapes: tuple[int, ...], where: str = "cuda") -> list[torch.Tensor]:
+    with mode:
+        return [torch.empty(shape, device=where) for shape in shapes]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("solver", ["ddim", "ddpm", "dpm++", "flow"])
+def test_sampling_stays_where_the_noise_is(fake, solver, learned, monkeypatch):
+    x, members, centroids = fakes(fake, *[(3, 4, 8, 8)] * 3)
+    spread, labels = fakes(fake, (3,), (3,))
+    config = {"num_train_timesteps": 1000}
+    made = schedulers.build(config, solver, 4, learned and solver == "ddpm")
+    # its draws are on the CPU and moved, which takes a real device
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: fakes(fake, (3, 4, 8, 8))[0])
+    targets = Targets(members, centroids, spread, spread)
+    options = {"target": "centroid", "weight": 0.1, "t_stop": 2, "noise": "recompute", "kernel": "imq", "bandwidth": None}
+    aligned = {"target": "member", "gamma": 0.5, "prior_injection_steps": 1, "alignment": "released"}
+    guidance = [mode.build(options, targets, solver), alignment.build(aligned, targets, solver)]
+
+    def denoise(x, t, labels):  # noqa: ARG001
+        return x * 0.5, x * 0.1 if learned else None
+
+    found = sample(denoise, made, x, labels, null=9, cfg_scale=2.0, guidance=guidance)
+    assert {t.device.type for t in (found.latents, found.step_norms, found.x0_norms)} == {"cuda"}
+    assert found.step_norms.shape == (3, 4)
+    if solver == "ddim":
+        assert {z.device.type for z in inverted(denoise, made, x, labels, 2, null=9, cfg_scale=2.0)} == {"cuda"}
+    stray = Targets(torch.zeros(3, 4, 8, 8), torch.zeros(3, 4, 8, 8), torch.ones(3))
+    with pytest.raises(RuntimeError, match="same device"):
+        sample(denoise, made, x, labels, null=9, cfg_scale=2.0, guidance=[mode.build(options, stray, solver)])
+
+
+def test_targets_move_as_a_whole():
+    tangents = object()
+    targets = Targets(torch.zeros(2, 1, 2, 2), None, None, torch.ones(2), tangents)
+    moved = targets.to(torch.device("meta"))
+    assert moved.members.device.type == moved.member_spread.device.type == "meta"
+    assert moved.centroids is moved.centroid_spread is None
+    assert moved.tangents is tangents

@@ -15,7 +15,7 @@ from limbeck.diffusion.sampling import sample
 from limbeck.geometry.patch import local_rows, nearest, neighbour_count, real_patches, synthetic_patches
 from limbeck.geometry.tangent import lift, tangent
 from limbeck.guidance.base import Step, Targets
-from limbeck.guidance.manifold import CachedTangents, OnlineTangents, build, factors, project, pull, tangential
+from limbeck.guidance.manifold import Ahead, CachedTangents, OnlineTangents, build, factors, project, pull, tangential
 from limbeck.guidance.mode import ModeGuidance
 from limbeck.options import ManifoldGuidance as Options
 from limbeck.stages.tangents import at_anchors
@@ -234,6 +234,28 @@ def sources(opts, n=3, seed=0):
     read = {k: arrays[k] for k in ("neighbours", "coefficients")}
     cached = CachedTangents(patches, **read, estimator=opts["estimator"])
     return patches, cached, OnlineTangents(patches, opts), noise, arrays
+
+
+@pytest.mark.parametrize("estimator", ["monte_carlo", "expected"])
+@pytest.mark.parametrize("start", [0, 3])
+def test_planes_lifted_ahead_are_the_same_bit_for_bit(estimator, start):
+    opts = options(estimator=estimator)
+    _, cached, _, noise, _ = sources(opts)
+    grid = levels(scheduler())
+    ahead, x = Ahead(cached, grid, 3), torch.from_numpy(noise).view(-1, *SHAPE)
+    for index in range(start, opts["t_stop"]):
+        step = Step(index, 8, grid[index])
+        assert all(torch.equal(a, b) for a, b in zip(ahead(step, x), cached(step, x), strict=True))
+        assert len(ahead.begun) == min(Ahead.STEPS, opts["t_stop"] - 1 - index)
+    assert ahead.pool._shutdown
+
+
+def test_an_error_of_a_thread_is_the_steps(monkeypatch):
+    _, cached, _, noise, _ = sources(options())
+    ahead = Ahead(cached, levels(scheduler()), 2)
+    monkeypatch.setattr("limbeck.guidance.manifold.lift", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ahead(Step(0, 8, levels(scheduler())[0]), torch.from_numpy(noise).view(-1, *SHAPE))
 
 
 @pytest.mark.parametrize("estimator", ["monte_carlo", "expected"])

@@ -30,6 +30,7 @@ class Prior(Protocol):
 
     latent_shape: tuple[int, int, int]
     null: int  # the label of "no class"
+    device: torch.device  # of the networks
     fitting: Fitting  # of the denoiser
 
     @property

@@ -1,23 +1,28 @@
 """Tangent spaces of a batch while it is sampled: read from the stage ``tangents``, or computed at the actual x_t."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from limbeck.artifacts import LATENTS, TANGENTS
+from limbeck.devices import cores, device
+from limbeck.diffusion.levels import Level
 from limbeck.geometry.patch import Patch
 from limbeck.guidance.base import Targets
-from limbeck.guidance.manifold import CachedTangents, OnlineTangents
+from limbeck.guidance.manifold import Ahead, CachedTangents, OnlineTangents
 from limbeck.stages.common import Spec, class_rows, read_class
 from limbeck.stages.tangents import class_patches
 from limbeck.store import Artifact
 
 
 class Planes:
-    """latents: of the shard. tangents: None for ``query: online``."""
+    """latents: of the shard. tangents: None for ``query: online``. grid: the levels of the solver's steps."""
 
-    def __init__(self, spec: Spec, latents: Path, tangents: Path | None):
+    def __init__(self, spec: Spec, latents: Path, tangents: Path | None, grid: Sequence[Level] = ()):
+        # beside a GPU the CPU's cores are idle; on the CPU they are not
+        self.grid, self.workers = grid, 0 if device().type == "cpu" else cores()
         self.options, self.seed = spec["tangents"], spec["seed"]
         self.latents = Artifact(latents, LATENTS)
         self.cached = Artifact(tangents, TANGENTS) if tangents else None
@@ -35,7 +40,8 @@ class Planes:
         if self.cached is None:
             return replace(targets, tangents=OnlineTangents(patches, dict(self.options)))
         read = {key: self.cached.read(key, rows.start, rows.stop) for key in ("neighbours", "coefficients")}
-        return replace(targets, tangents=CachedTangents(patches, **read, estimator=self.options["estimator"]))
+        cached = CachedTangents(patches, **read, estimator=self.options["estimator"])
+        return replace(targets, tangents=Ahead(cached, self.grid, self.workers) if self.workers else cached)
 
     def _points(self, label: int) -> np.ndarray:
         """A class's latents; the last class is kept."""
