@@ -26,8 +26,9 @@ from limbeck.diffusion.levels import Level, levels
 from limbeck.diffusion.sampling import sample
 from limbeck.geometry.patch import real_patches
 from limbeck.guidance import alignment, manifold, mode
+from limbeck.guidance.ahead import Ahead, BatchedTangents
 from limbeck.guidance.base import Guidance, Step, Targets
-from limbeck.guidance.manifold import Ahead, CachedTangents, OnlineTangents
+from limbeck.guidance.manifold import CachedTangents, OnlineTangents
 from limbeck.options import AlignmentGuidance, ManifoldGuidance, ModeGuidance, TangentOptions
 from limbeck.priors.dit import DitPrior
 
@@ -174,7 +175,8 @@ def guided(prior: DitPrior, size: Size, batch: int) -> dict[str, Callable[[], An
     def planes(estimator: str, online: bool) -> Any:
         options = _options(ManifoldGuidance) | _options(ModeGuidance, **common) | tangent | {"estimator": estimator}
         if online:
-            found: Any = OnlineTangents(patches, options)
+            batched = prior.device.type != "cpu"
+            found: Any = BatchedTangents(patches, options, grid, cores()) if batched else OnlineTangents(patches, options)
         else:
             found = _cached(patches, size, options, grid, prior.device)
         return manifold.build(options, Targets(**{**vars(targets), "tangents": found}), "ddim")

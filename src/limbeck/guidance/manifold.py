@@ -4,7 +4,6 @@ Source: Roy et al., ManifoldGD, Eq. 4 and Sec. 3.3; reading in METHODS.md sectio
 """
 
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +93,7 @@ class CachedTangents:
         return len(self.patches)
 
     def __call__(self, step: Step, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        return _stacked([self.plane(row, step) for row in range(len(self))], x_t)
+        return stacked([self.plane(row, step) for row in range(len(self))], x_t)
 
     def plane(self, row: int, step: Step) -> tuple[np.ndarray, np.ndarray]:
         """Basis (D, d) and mean (D,) of one image; of no other step or x_t."""
@@ -102,31 +101,6 @@ class CachedTangents:
         used = ids[ids >= 0]
         points = self.patches[row].at(step.index, step.level, self.estimator, used)
         return _plane(points, weights[: len(used)], step, self.estimator)
-
-
-class Ahead:
-    """Cached planes of which those of the next steps are lifted in threads while the network computes on its device.
-
-    grid: the levels of the solver's steps. A step's planes are computed once, in any order of images, to the same numbers.
-    """
-
-    STEPS = 2  # in memory beside the current one's: D x d numbers each
-
-    def __init__(self, cached: CachedTangents, grid: Sequence[Level], workers: int):
-        self.cached, self.grid = cached, grid
-        self.guided = min(cached.neighbours.shape[1], len(grid) - 1)
-        self.pool = ThreadPoolExecutor(workers, "tangents")
-        self.begun: dict[int, list[Future[tuple[np.ndarray, np.ndarray]]]] = {}
-
-    def __call__(self, step: Step, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        for index in range(step.index, min(step.index + 1 + self.STEPS, self.guided)):
-            if index not in self.begun:
-                at = Step(index, step.steps, self.grid[index])
-                self.begun[index] = [self.pool.submit(self.cached.plane, row, at) for row in range(len(self.cached))]
-        planes = [future.result() for future in self.begun.pop(step.index)]
-        if step.index + 1 >= self.guided:
-            self.pool.shutdown(wait=False)
-        return _stacked(planes, x_t)
 
 
 @dataclass(frozen=True)
@@ -142,7 +116,7 @@ class OnlineTangents:
             points, _ = neighbours_of(patch, x, step.index, step.level, self.options)
             found = tangent(points, self.options["d"], self.options["eigensolver"], self.options["tolerance"])
             planes.append(_plane(points, found.coefficients, step, self.options["estimator"]))
-        return _stacked(planes, x_t)
+        return stacked(planes, x_t)
 
 
 def neighbours_of(
@@ -167,7 +141,8 @@ def _plane(points: np.ndarray, coefficients: np.ndarray, step: Step, estimator: 
     return lift(points - mean, coefficients), mean * np.float32(step.level.alpha) if estimator == "expected" else mean
 
 
-def _stacked(planes: Sequence[tuple[np.ndarray, np.ndarray]], x_t: Tensor) -> tuple[Tensor, Tensor]:
+def stacked(planes: Sequence[tuple[np.ndarray, np.ndarray]], x_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Bases (N, D, d) and means (N, D) where x_t is."""
     bases, means = (torch.from_numpy(np.stack(column)).to(x_t) for column in zip(*planes, strict=True))
     return bases, means
 

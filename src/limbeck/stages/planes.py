@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,9 @@ from limbeck.artifacts import LATENTS, TANGENTS
 from limbeck.devices import cores, device
 from limbeck.diffusion.levels import Level
 from limbeck.geometry.patch import Patch
+from limbeck.guidance.ahead import Ahead, BatchedTangents
 from limbeck.guidance.base import Targets
-from limbeck.guidance.manifold import Ahead, CachedTangents, OnlineTangents
+from limbeck.guidance.manifold import CachedTangents, OnlineTangents
 from limbeck.stages.common import Spec, class_rows, read_class
 from limbeck.stages.tangents import class_patches
 from limbeck.store import Artifact
@@ -38,10 +40,15 @@ class Planes:
         else:
             patches = self._read_patches(label, items, rows, centres)
         if self.cached is None:
-            return replace(targets, tangents=OnlineTangents(patches, dict(self.options)))
+            return replace(targets, tangents=self._online(patches, dict(self.options)))
         read = {key: self.cached.read(key, rows.start, rows.stop) for key in ("neighbours", "coefficients")}
         cached = CachedTangents(patches, **read, estimator=self.options["estimator"])
         return replace(targets, tangents=Ahead(cached, self.grid, self.workers) if self.workers else cached)
+
+    def _online(self, patches: list[Patch], options: dict[str, Any]) -> OnlineTangents | BatchedTangents:
+        if self.workers and BatchedTangents.fits(patches, options):
+            return BatchedTangents(patches, options, self.grid, self.workers)
+        return OnlineTangents(patches, options)
 
     def _points(self, label: int) -> np.ndarray:
         """A class's latents; the last class is kept."""
