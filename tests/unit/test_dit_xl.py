@@ -29,7 +29,8 @@ def test_the_tables_have_a_row_for_every_batch_and_method(capsys, monkeypatch):
     assert [row[0] for row in first[2:]] == [str(batch) for batch in dit_xl.TINY.batches]
     for row in first[2:]:
         images, step, decoding, reached, share = map(float, row[1:6])
-        assert min(images, step, decoding, reached, share) > 0
+        assert min(images, step, decoding, reached) > 0
+        assert share >= 0  # whole percents
     assert [row[0].split(",")[0] for row in second[2:]] == ["MGD", *["ManifoldGD"] * 4, "CoDA"]
     assert all(0 <= float(row[2]) <= 100 for row in second[2:])
     cost = {row[0]: float(row[1]) for row in second[2:]}
@@ -77,7 +78,7 @@ def test_the_seconds_of_a_guidance_are_those_of_its_active_steps(prior):
     timed = dit_xl.Timed(Slow(), prior.device)
     dit_xl.sampled(prior, dit_xl.TINY, 1, [timed])
     assert len(timed.spent) == 2
-    assert all(0.02 <= spent < 0.2 for spent in timed.spent)
+    assert all(0.02 <= spent < 2 for spent in timed.spent)
 
 
 def test_the_matrix_rate_counts_two_operations_per_product(monkeypatch):
