@@ -1,5 +1,6 @@
 """Limbeck: dataset distillation with diffusion priors. Targets: results/<dataset>/ipc<N>/summary.html."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD, all_files
+from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD
 
 min_version("9.27")
 
@@ -25,6 +26,8 @@ except LimbeckError as error:
     raise WorkflowError(str(error)) from None
 
 R = PLAN.root
+# of every job that computes with networks; a profile's `resources: [gpu=N]` says how many of them a machine takes at once
+GPUS = int(os.environ.get("LIMBECK_DEVICE") == "cuda")
 # used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/cpu.yaml")
 BIN, SOURCES = (

@@ -84,6 +84,8 @@ rule encode:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("encode"),
     shell:

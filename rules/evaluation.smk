@@ -35,6 +35,8 @@ rule teacher:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("teacher"),
         given=given("given"),
@@ -60,6 +62,8 @@ rule features:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("features"),
         extractor=given("teacher", "record"),
@@ -84,6 +88,8 @@ rule embed:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("embed"),
         extractor=given("teacher", "record"),
@@ -144,6 +150,8 @@ rule soft_labels:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("soft_labels"),
     shell:
@@ -168,6 +176,8 @@ rule train:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("train"),
         held=given("held"),

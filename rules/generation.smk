@@ -73,6 +73,8 @@ rule invert:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("invert"),
         refined=given("refiner"),
@@ -131,6 +133,8 @@ rule reencode:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("reencode"),
     shell:
@@ -185,6 +189,8 @@ rule sample:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("sample"),
         given=given(

@@ -18,6 +18,8 @@ rule score:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("score"),
     shell:
@@ -82,6 +84,8 @@ rule patch_features:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("patch_features"),
         prior=lambda w, input: f"--prior {input.prior[0]}" if input.prior else "",
@@ -125,6 +129,8 @@ rule crop:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=GPUS,
     params:
         spec=spec("crop"),
     shell:

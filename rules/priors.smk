@@ -20,6 +20,8 @@ for family, files in FILES.items():
         conda:
             ENVIRONMENT
         threads: 2
+        resources:
+            gpu=GPUS,
         params:
             spec=spec("prior"),
         shell:
@@ -54,6 +56,8 @@ for family in TUNED_FAMILIES:
         conda:
             ENVIRONMENT
         threads: 1
+        resources:
+            gpu=GPUS,
         params:
             spec=spec("finetune"),
         shell:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -30,9 +30,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def _main(
     threads: Annotated[int, typer.Option(min=0, help="threads of torch, OpenMP and numba; 0 leaves them alone")] = 0,
     log: Annotated[Path | None, typer.Option(help="file for progress and warnings; errors go there and to the terminal")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        typer.Option(envvar="LIMBECK_DEVICE", help="where networks compute; auto: cuda if it is there, else cpu"),
+    ] = "auto",
 ) -> None:
     """Pin threads before anything heavy is imported, and die with Snakemake."""
     global _threads
+    os.environ["LIMBECK_DEVICE"] = device
     if threads:
         _threads = threads
         for name in THREAD_VARIABLES:

@@ -11,7 +11,7 @@ from limbeck.store import Artifact, create
 
 def run(spec: Spec, images: Path, prior: Path, latents: Path) -> None:
     """Write ``latents``. Batches never span classes, so the numbers do not depend on the number of shards."""
-    vae = load_vae(prior.parent, spec["size"])
+    vae = load_vae(prior.parent, spec["size"], spec.get("compute", "float32"))
     digests = {"vae": weight_digests(prior.parent)["vae/diffusion_pytorch_model.safetensors"]}
     with Artifact(images, IMAGES) as source, progress("encode") as report:
         labels = source["labels"]

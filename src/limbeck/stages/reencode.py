@@ -21,7 +21,7 @@ VAE = "vae/diffusion_pytorch_model.safetensors"
 def run(spec: Spec, images: Path, prototypes: Path, prior: Path, targets: Path) -> None:
     """Write ``targets``; ``images`` says which image of the source a prototype's row is."""
     view, channels = View.model_validate(spec["view"]), spec["source"]["channels"]
-    vae = load_vae(prior.parent, view.size)
+    vae = load_vae(prior.parent, view.size, spec.get("compute", "float32"))
     with Artifact(images, IMAGES) as known, Artifact(prototypes, PROTOTYPES) as chosen, progress("reencode") as report:
         indices, labels = chosen["indices"], chosen["labels"]
         wanted = [
