@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from limbeck import resources
 from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError

@@ -11,6 +11,9 @@ rule hold_out:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("hold_out"),
+        runtime=runtime("hold_out"),
     params:
         spec=spec("hold_out"),
     shell:
@@ -35,6 +38,9 @@ rule teacher:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("teacher"),
+        runtime=runtime("teacher"),
     params:
         spec=spec("teacher"),
         given=given("given"),
@@ -60,6 +66,9 @@ rule features:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("features"),
+        runtime=runtime("features"),
     params:
         spec=spec("features"),
         extractor=given("teacher", "record"),
@@ -84,6 +93,9 @@ rule embed:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("embed"),
+        runtime=runtime("embed"),
     params:
         spec=spec("embed"),
         extractor=given("teacher", "record"),
@@ -123,6 +135,9 @@ rule measure:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("measure"),
+        runtime=runtime("measure"),
     params:
         spec=spec("measure"),
     shell:
@@ -144,6 +159,9 @@ rule soft_labels:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("soft_labels"),
+        runtime=runtime("soft_labels"),
     params:
         spec=spec("soft_labels"),
     shell:
@@ -168,6 +186,9 @@ rule train:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("train"),
+        runtime=runtime("train"),
     params:
         spec=spec("train"),
         held=given("held"),

@@ -21,6 +21,9 @@ rule pick:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("pick"),
+        runtime=runtime("pick"),
     params:
         spec=spec("pick"),
     shell:
@@ -46,6 +49,9 @@ rule imported:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("imported"),
+        runtime=runtime("imported"),
     params:
         spec=spec("imported"),
     shell:
@@ -73,6 +79,9 @@ rule invert:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("invert"),
+        runtime=runtime("invert"),
     params:
         spec=spec("invert"),
         refined=given("refiner"),
@@ -108,6 +117,9 @@ rule draw:
     conda:
         ENVIRONMENT
     threads: 2
+    resources:
+        mem_mb=memory("draw"),
+        runtime=runtime("draw"),
     params:
         spec=spec("draw"),
     shell:
@@ -131,6 +143,9 @@ rule reencode:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("reencode"),
+        runtime=runtime("reencode"),
     params:
         spec=spec("reencode"),
     shell:
@@ -153,6 +168,9 @@ rule tangents:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("tangents"),
+        runtime=runtime("tangents"),
     params:
         spec=spec("tangents"),
     shell:
@@ -185,6 +203,9 @@ rule sample:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("sample"),
+        runtime=runtime("sample"),
     params:
         spec=spec("sample"),
         given=given(
@@ -229,6 +250,9 @@ rule choose:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("choose"),
+        runtime=runtime("choose"),
     params:
         spec=spec("choose"),
         # the folders, not the features of every shard in them: a command has a length limit
@@ -256,6 +280,9 @@ rule keep:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("keep"),
+        runtime=runtime("keep"),
     params:
         spec=spec("keep"),
     shell:
@@ -278,6 +305,9 @@ rule export:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("export"),
+        runtime=runtime("export"),
     params:
         spec=spec("export"),
     shell:

@@ -18,6 +18,9 @@ rule score:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("score"),
+        runtime=runtime("score"),
     params:
         spec=spec("score"),
     shell:
@@ -55,6 +58,9 @@ rule localize:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("localize"),
+        runtime=runtime("localize"),
     params:
         spec=spec("localize"),
     shell:
@@ -82,6 +88,9 @@ rule patch_features:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("patch_features"),
+        runtime=runtime("patch_features"),
     params:
         spec=spec("patch_features"),
         prior=lambda w, input: f"--prior {input.prior[0]}" if input.prior else "",
@@ -125,6 +134,9 @@ rule crop:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("crop"),
+        runtime=runtime("crop"),
     params:
         spec=spec("crop"),
     shell:

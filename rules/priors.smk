@@ -20,6 +20,9 @@ for family, files in FILES.items():
         conda:
             ENVIRONMENT
         threads: 2
+        resources:
+            mem_mb=memory("prior"),
+            runtime=runtime("prior"),
         params:
             spec=spec("prior"),
         shell:
@@ -54,6 +57,9 @@ for family in TUNED_FAMILIES:
         conda:
             ENVIRONMENT
         threads: 1
+        resources:
+            mem_mb=memory("finetune"),
+            runtime=runtime("finetune"),
         params:
             spec=spec("finetune"),
         shell:
