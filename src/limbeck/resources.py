@@ -26,8 +26,9 @@ GPU_RULES = (
     *("prior_dit", "finetune_dit", "finetune_sd", "finetune_sdxl", "encode", "reencode", "score", "patch_features", "invert"),
     *("sample", "candidates", "crop", "teacher", "features", "embed", "embed_candidates", "soft_labels", "train"),
 )
-# Rules of seconds, so many that a scheduler would do little else: their jobs are sent together.
-SMALL_RULES = ("select", "pick", "choose", "keep", "export", "embed", "embed_candidates", "measure")
+# Rules of seconds, so many that a scheduler would do little else: a profile sends several of their jobs as one. Each rule is a group
+# of its own, since jobs of one that wait for each other by way of a third, as pick, embed and measure, would wait for ever.
+SMALL_RULES = ("select", "pick", "keep", "export", "measure")
 
 # megabytes of a process before it reads anything, Snakemake's own 150 beside it included
 PLAIN, SCIENCE, TORCH = 500.0, 700.0, 1000.0
@@ -39,8 +40,8 @@ START = 120.0  # seconds: imports on a busy shared disk
 CORE, GPU, LONG = 5e9, 30e12, 4 * 3600.0
 # ASSUME: of a view of windows; how many squares an image has is not known before it is opened
 WINDOWS = 4
-# Activations that a student's training keeps, floats per pixel of its input at 224 (torchvision's models); the smaller inputs' stems
-# do not stride, so theirs are more.
+# Activations that a student's training keeps, floats per pixel of its input at 224 (torchvision's models); the stems for small
+# inputs do not stride, so theirs are more.
 ACTIVATIONS = {"alexnet": 80, "vgg": 700, "mobilenet": 900, "shufflenet": 500, "efficientnet": 1100, "vit": 900, "swin": 1200}
 RESNETS = {"resnet18": 420, "resnet50": 1700, "resnet101": 2600, "resnetap10": 900, "resnet18-in": 1500}
 WEIGHTS = {"convnet": 2e6, "resnet": 45e6, "alexnet": 62e6, "vgg": 133e6, "vit": 90e6, "swin": 30e6}  # parameters at most

@@ -50,15 +50,19 @@ def of(prior: Prior, folder: Path | None) -> Size:
     """The size of a prior that is trained, or lies in a folder, or has a hub name. What a folder does not tell is the hub's."""
     known = HUB[prior.family]
     if prior.train is not None:
-        dit, vae = prior.train.dit, prior.train.vae
+        dit, trained = prior.train.dit, prior.train.vae
         width = dit.heads * dit.head_dim
         count = 18.0 * dit.layers * width**2  # attention, a fourfold MLP and its adaptive norms
-        shapes = {
-            "factor": 2 ** (len(vae.block_out_channels) - 1),
-            "channels": vae.latent_channels,
-            "vae": vae.block_out_channels[0],
-        }
-        return Size(count, count + 200 * max(vae.block_out_channels) ** 2, width / dit.patch_size**2, blocks=dit.layers, **shapes)
+        channels = trained.block_out_channels
+        return Size(
+            denoiser=count,
+            all=count + 200 * max(channels) ** 2,
+            width=width / dit.patch_size**2,
+            factor=2 ** (len(channels) - 1),
+            channels=trained.latent_channels,
+            vae=channels[0],
+            blocks=dit.layers,
+        )
     if folder is None:
         return known
     counts = {part.name: _parameters(part) for part in sorted({file.parent for file in folder.glob("*/*.safetensors")})}
