@@ -96,10 +96,6 @@ class Slurm:
         text = subprocess.run(["scontrol", "show", "job", "-o"], capture_output=True, text=True, check=True).stdout
         return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in text.splitlines() if line.startswith("JobId=")]
 
-    def rule_jobs(self, rule: str) -> list[dict[str, str]]:
-        """Those of one rule."""
-        return [job for job in self.jobs() if re.match(rf"rule_{rule}(_wildcards_|$)", job.get("Comment", ""))]
-
     def log(self) -> str:
         """Ends of the daemons' logs, for a failed test."""
         return "\n".join(f"{path}:\n{path.read_text()[-2000:]}" for path in sorted((self.root / "log").glob("*.log")))
