@@ -33,8 +33,9 @@ SMALL_RULES = ("select", "pick", "keep", "export", "measure")
 # megabytes of a process before it reads anything, Snakemake's own 150 beside it included
 PLAIN, SCIENCE, TORCH = 500.0, 700.0, 1000.0
 # floats alive at once per pixel and channel of a VAE's first block, and per position and channel of a denoiser's
-ENCODING, DECODING, DENOISING, TRAINING = 7.0, 11.0, 40.0, 20.0
-LOADING = 2.2  # weights are read beside the model that they go into
+ENCODING, DECODING, DENOISING, TRAINING = 6.0, 8.0, 40.0, 20.0
+# weights are read beside the model that they go into, and not all of their memory is given back
+LOADING, LOADED = 2.2, 1.2
 START = 120.0  # seconds: imports on a busy shared disk
 # ASSUME: a slow core, and a GPU at a third of what an A100 does in TF32; work of more than LONG on a core is given to a GPU
 CORE, GPU, LONG = 5e9, 30e12, 4 * 3600.0
@@ -128,11 +129,15 @@ def network(plan: Plan, prior: str) -> sizes.Size:
     return sizes.of(plan.config.priors[base], plan.local_weights(base))
 
 
-def loaded(plan: Plan, prior: str) -> float:
-    """Megabytes of a prior in memory, and its refiner."""
+def working(weights: float, work: float) -> float:
+    """Megabytes of so many parameters that are loaded first and then work in so many megabytes."""
+    return TORCH + max(LOADING * floats(weights), LOADED * floats(weights) + work)
+
+
+def with_prior(plan: Plan, prior: str, work: float) -> float:
+    """The same of a prior, and its refiner."""
     refiner = plan.config.priors[prior].refiner
-    count = sum(network(plan, name).all for name in (prior, refiner) if name)
-    return TORCH + LOADING * floats(count)
+    return working(sum(network(plan, name).all for name in (prior, refiner) if name), work)
 
 
 def denoising(size: sizes.Size, pixel_side: int, batch: int) -> float:
@@ -200,7 +205,7 @@ def _ingest(plan: Plan, w: Wildcards) -> Need:
     # these hold a whole split, or a block of it, at once; the others open one file after the other
     whole = spec.source in ("npz", "idx", "cifar", "parquet")
     held = 2 * images(plan, w["dataset"], w["split"]) * one if whole else 0
-    return Need(PLAIN + 300 + min(held, 4000) + n * 300 / MB + 64 * one, n * (0.2 + 2 * one))
+    return Need(PLAIN + 200 + min(held, 4000) + n * 300 / MB + 64 * one, n * (0.2 + 2 * one))
 
 
 def _rows(plan: Plan, w: Wildcards) -> Need:
@@ -213,7 +218,7 @@ def _rows(plan: Plan, w: Wildcards) -> Need:
 def _encode(plan: Plan, w: Wildcards) -> Need:
     size, at = network(plan, w["vae"]), side(plan, w["dataset"], w["view"])
     return Need(
-        TORCH + LOADING * floats(size.all - size.denoiser) + _encoding(plan, w["vae"], at),
+        working(size.all - size.denoiser, _encoding(plan, w["vae"], at)),
         computed(_shard(plan, w, view=w["view"]) * vae_flops(size, at)),
     )
 
@@ -226,13 +231,13 @@ def _encoding(plan: Plan, prior: str, at: int, batch: int | None = None) -> floa
 def _reencode(plan: Plan, w: Wildcards) -> Need:
     size, at = network(plan, w["prior"]), side(plan, w["dataset"], plan.config.priors[w["prior"]].view)
     count = _classes(plan, w) * int(w["ipc"])
-    memory = TORCH + LOADING * floats(size.all - size.denoiser) + _encoding(plan, w["prior"], at, 2)
+    memory = working(size.all - size.denoiser, _encoding(plan, w["prior"], at, 2))
     return Need(memory + images(plan, w["dataset"]) * 300 / MB, computed(count * vae_flops(size, at)))
 
 
 def _prior(plan: Plan, w: Wildcards) -> Need:
     spec, size = plan.config.priors[w["prior"]], network(plan, w["prior"])
-    memory = TORCH + LOADING * floats(size.all)
+    memory = working(size.all, 0)
     if spec.train is None:
         return Need(memory, 1800 + size.all / 1e6)  # ASSUME: a hub's megabyte takes half a second
     at, train = side(plan, spec.train.dataset, spec.view), spec.train
@@ -252,7 +257,7 @@ def _finetune(plan: Plan, w: Wildcards) -> Need:
     n, states = images(plan, tune.dataset, view=prior.view), 4 if tune.mode == "full" else 1
     graphs = 2 if tune.criterion == "inversion_matching" else 1
     kept = graphs * tune.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
-    memory = loaded(plan, w["prior"]) + states * floats(size.denoiser) + floats(kept) + 2 * floats(n * size.latent(at))
+    memory = with_prior(plan, w["prior"], states * floats(size.denoiser) + floats(kept) + 2 * floats(n * size.latent(at)))
     evaluations = 3 + (2 * tune.inversion_steps if graphs == 2 else 0)
     return Need(memory, computed(tune.epochs * n * evaluations * step_flops(size, at)))
 
@@ -271,7 +276,7 @@ def _score(plan: Plan, w: Wildcards) -> Need:
     at, classes = side(plan, w["dataset"], options["view"]), _classes(plan, w)
     n = min(_shard(plan, w, view=options["view"]), (options["real_images_per_class"] or 10**9) * classes * WINDOWS)
     latents = floats(options["score_batch"] * 10 * size.latent(at))
-    memory = loaded(plan, w["prior"]) + denoising(size, at, options["score_batch"]) + latents
+    memory = with_prior(plan, w["prior"], denoising(size, at, options["score_batch"]) + latents)
     return Need(memory, computed(2 * n * options["n_draws"] * step_flops(size, at)))
 
 
@@ -285,9 +290,9 @@ def _patch_features(plan: Plan, w: Wildcards) -> Need:
     if options["features"] not in OF_PRIOR:
         return _extracting(plan, options["features"], w["dataset"], n)
     size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options["dift_batch"]
-    work = _encoding(plan, w["vae"], at, batch) + denoising(size, at, batch)
+    work = max(_encoding(plan, w["vae"], at, batch), denoising(size, at, batch))
     flops = n * (vae_flops(size, at) + options["dift_ensemble"] * step_flops(size, at))
-    return Need(loaded(plan, w["vae"]) + work + floats(n * 2000), computed(flops))
+    return Need(with_prior(plan, w["vae"], work + floats(n * 2000)), computed(flops))
 
 
 def _crop(plan: Plan, w: Wildcards) -> Need:
@@ -299,8 +304,9 @@ def _crop(plan: Plan, w: Wildcards) -> Need:
 def _invert(plan: Plan, w: Wildcards) -> Need:
     options, size = plan.inversion_of(w["inversion"], w["dataset"]), network(plan, w["prior"])
     at, rungs = side(plan, w["dataset"], plan.config.priors[w["prior"]].view), options["inversion_step"] + 1
-    memory = loaded(plan, w["prior"]) + denoising(size, at, options["inversion_batch"])
-    return Need(memory + 12 * rungs * floats(size.latent(at)) * 2, computed(2 * _shard(plan, w) * rungs * step_flops(size, at)))
+    moments = 12 * rungs * floats(size.latent(at)) * 2
+    memory = with_prior(plan, w["prior"], denoising(size, at, options["inversion_batch"]) + moments)
+    return Need(memory, computed(2 * _shard(plan, w) * rungs * step_flops(size, at)))
 
 
 def _draw(plan: Plan, w: Wildcards) -> Need:
@@ -326,14 +332,14 @@ def _sample(plan: Plan, w: Wildcards) -> Need:
     assert method.sampler is not None
     ipc, at, steps = int(w["ipc"]), side(plan, w["dataset"], prior.view), method.sampler["steps"]
     batch = min(ipc, method.sampler["batch_size"])
-    work = denoising(size, at, batch) + floats(batch * DECODING * size.vae * at**2)
+    work = max(denoising(size, at, batch), floats(batch * DECODING * size.vae * at**2))
     guided = 0.0
     if method.guidance:
         tangent = (method.tangents or {}).get("d", 0) * steps * batch
         guided = 8 * floats(plan.per_class(w["dataset"]) * size.latent(at)) + 3 * floats(tangent * size.latent(at))
     count = _classes(plan, w) * ipc
     flops = count * (2 * steps * step_flops(size, at) + vae_flops(size, at))
-    return Need(loaded(plan, w["prior"]) + work + guided, computed(flops))
+    return Need(with_prior(plan, w["prior"], work + guided), computed(flops))
 
 
 def _cell(plan: Plan, w: Wildcards) -> Need:
@@ -408,7 +414,7 @@ def _extracting(plan: Plan, extractor: str, dataset: str, n: int, batch: int = 2
     work = min(batch, 250 if extractor == TEACHER else 50) * activations(student, own) / (2 if extractor == TEACHER else 3)
     held = 4 * min(n, max(plan.per_class(dataset), batch)) * own**2 * plan.dataset(dataset).channels / MB
     per_image = FLOPS_PER_FLOAT / 3 * activations(student, own)
-    return Need(TORCH + LOADING * floats(weights) + floats(work) + held, computed(n * per_image))
+    return Need(working(weights, floats(work) + held), computed(n * per_image))
 
 
 def _features(plan: Plan, w: Wildcards) -> Need:
@@ -423,7 +429,7 @@ def _measure(plan: Plan, w: Wildcards) -> Need:
     """Draws of at most 10,000 rows of both sets, their moments, blocks of a matrix of pairs."""
     own, real = (min(10_000, n) for n in (_row_images(plan, w), images(plan, w["dataset"])))
     dim = dimensions(plan, w["dataset"], w["extractor"])
-    memory = SCIENCE + 4 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
+    memory = PLAIN + 4 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
     return Need(memory, images(plan, w["dataset"]) * 0.01 + computed(20.0 * own * real * dim + 60.0 * dim**3))
 
 
