@@ -1,5 +1,6 @@
 """Limbeck: dataset distillation with diffusion priors. Targets: results/<dataset>/ipc<N>/summary.html."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -27,7 +28,11 @@ except LimbeckError as error:
 
 R = PLAN.root
 # used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
-ENVIRONMENT = str(Path(workflow.basedir) / "envs/cpu.yaml")
+ENVIRONMENT = str(
+    Path(workflow.basedir)
+    / "envs"
+    / f"{os.environ.get('LIMBECK_ENVIRONMENT', 'cpu')}.yaml"
+)
 BIN, SOURCES = (
     shlex.quote(str(path))
     for path in (Path(sys.executable).parent, Path(workflow.basedir) / "src")
