@@ -27,6 +27,8 @@ except LimbeckError as error:
     raise WorkflowError(str(error)) from None
 
 R = PLAN.root
+# of every job that computes with networks; a profile's `resources: [gpu=N]` says how many of them a machine takes at once
+GPUS = int(os.environ.get("LIMBECK_DEVICE") == "cuda")
 # used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
 ENVIRONMENT = str(
     Path(workflow.basedir)

@@ -96,6 +96,7 @@ rule encode:
     resources:
         mem_mb=memory("encode"),
         runtime=runtime("encode"),
+        gpu=GPUS,
     params:
         spec=spec("encode"),
     shell:

@@ -41,6 +41,7 @@ rule teacher:
     resources:
         mem_mb=memory("teacher"),
         runtime=runtime("teacher"),
+        gpu=GPUS,
     params:
         spec=spec("teacher"),
         given=given("given"),
@@ -69,6 +70,7 @@ rule features:
     resources:
         mem_mb=memory("features"),
         runtime=runtime("features"),
+        gpu=GPUS,
     params:
         spec=spec("features"),
         extractor=given("teacher", "record"),
@@ -96,6 +98,7 @@ rule embed:
     resources:
         mem_mb=memory("embed"),
         runtime=runtime("embed"),
+        gpu=GPUS,
     params:
         spec=spec("embed"),
         extractor=given("teacher", "record"),
@@ -162,6 +165,7 @@ rule soft_labels:
     resources:
         mem_mb=memory("soft_labels"),
         runtime=runtime("soft_labels"),
+        gpu=GPUS,
     params:
         spec=spec("soft_labels"),
     shell:
@@ -189,6 +193,7 @@ rule train:
     resources:
         mem_mb=memory("train"),
         runtime=runtime("train"),
+        gpu=GPUS,
     params:
         spec=spec("train"),
         held=given("held"),

@@ -82,6 +82,7 @@ rule invert:
     resources:
         mem_mb=memory("invert"),
         runtime=runtime("invert"),
+        gpu=GPUS,
     params:
         spec=spec("invert"),
         refined=given("refiner"),
@@ -146,6 +147,7 @@ rule reencode:
     resources:
         mem_mb=memory("reencode"),
         runtime=runtime("reencode"),
+        gpu=GPUS,
     params:
         spec=spec("reencode"),
     shell:
@@ -206,6 +208,7 @@ rule sample:
     resources:
         mem_mb=memory("sample"),
         runtime=runtime("sample"),
+        gpu=GPUS,
     params:
         spec=spec("sample"),
         given=given(

@@ -21,6 +21,7 @@ rule score:
     resources:
         mem_mb=memory("score"),
         runtime=runtime("score"),
+        gpu=GPUS,
     params:
         spec=spec("score"),
     shell:
@@ -91,6 +92,7 @@ rule patch_features:
     resources:
         mem_mb=memory("patch_features"),
         runtime=runtime("patch_features"),
+        gpu=GPUS,
     params:
         spec=spec("patch_features"),
         prior=lambda w, input: f"--prior {input.prior[0]}" if input.prior else "",
@@ -137,6 +139,7 @@ rule crop:
     resources:
         mem_mb=memory("crop"),
         runtime=runtime("crop"),
+        gpu=GPUS,
     params:
         spec=spec("crop"),
     shell:

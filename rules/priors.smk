@@ -23,6 +23,8 @@ for family, files in FILES.items():
         resources:
             mem_mb=memory("prior"),
             runtime=runtime("prior"),
+            # the only family that is trained
+            gpu=GPUS * (family == "dit"),
         params:
             spec=spec("prior"),
         shell:
@@ -60,6 +62,7 @@ for family in TUNED_FAMILIES:
         resources:
             mem_mb=memory("finetune"),
             runtime=runtime("finetune"),
+            gpu=GPUS,
         params:
             spec=spec("finetune"),
         shell:

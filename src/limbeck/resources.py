@@ -20,10 +20,10 @@ from limbeck.students.registry import STUDENTS
 
 Wildcards = Mapping[str, Any]
 GROWTH = 2
-# Rules that a GPU makes faster. The rules ask for none, so that a machine without one is not blocked; a profile does
-# (profiles/slurm), and a test keeps the two equal.
+# Rules that a GPU makes faster. They ask for one where LIMBECK_DEVICE=cuda, and under a profile of a scheduler, so that a machine
+# without one is not blocked; a test keeps rules, profiles and this in step.
 GPU_RULES = (
-    *("finetune_dit", "finetune_sd", "finetune_sdxl", "encode", "reencode", "score", "patch_features", "invert"),
+    *("prior_dit", "finetune_dit", "finetune_sd", "finetune_sdxl", "encode", "reencode", "score", "patch_features", "invert"),
     *("sample", "candidates", "crop", "teacher", "features", "embed", "embed_candidates", "soft_labels", "train"),
 )
 # Rules of seconds, so many that a scheduler would do little else: a profile sends several of their jobs as one. Each rule is a
@@ -47,6 +47,7 @@ ACTIVATIONS = {"alexnet": 80, "vgg": 700, "mobilenet": 900, "shufflenet": 500, "
 RESNETS = {"resnet18": 420, "resnet50": 1700, "resnet101": 2600, "resnetap10": 900, "resnet18-in": 1500}
 WEIGHTS = {"convnet": 2e6, "resnet": 45e6, "alexnet": 62e6, "vgg": 133e6, "vit": 90e6, "swin": 30e6}  # parameters at most
 SMALL_SIDE = 64
+INFERENCE = 3.0  # times less is alive at once where nothing is kept for a backward pass
 FLOPS_PER_FLOAT = 700.0  # of a training step
 
 
@@ -169,16 +170,14 @@ def parameters(student: str) -> float:
     return WEIGHTS.get(STUDENTS[student].family, 25e6)
 
 
-def teacher_of(plan: Plan) -> str:
-    """The architecture of the run's teacher."""
-    return plan.config.teachers[plan.run.teacher].student
-
-
 def dimensions(plan: Plan, dataset: str, extractor: str) -> int:
     """Of an extractor's features."""
-    student = STUDENTS[teacher_of(plan)]
+    name = plan.config.teachers[plan.run.teacher].student
+    student = STUDENTS[name]
     if extractor != TEACHER:
         return 2048
+    if name.startswith(("resnet18", "resnetap10")):
+        return 512
     if student.family == "convnet":
         return int(student.options["width"] * (side(plan, dataset) // 2 ** student.options["depth"]) ** 2)
     return 4096 if student.family in ("vgg", "alexnet") else 2048
@@ -288,7 +287,7 @@ def _localize(plan: Plan, w: Wildcards) -> Need:
 def _patch_features(plan: Plan, w: Wildcards) -> Need:
     options, n = plan.embedding_of(w["embedding"], w["dataset"]), _shard(plan, w)
     if options["features"] not in OF_PRIOR:
-        return _extracting(plan, options["features"], w["dataset"], n)
+        return _extracting(plan, options["features"], w["dataset"], n, options["dift_batch"])
     size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options["dift_batch"]
     work = max(_encoding(plan, w["vae"], at, batch), denoising(size, at, batch))
     flops = n * (vae_flops(size, at) + options["dift_ensemble"] * step_flops(size, at))
@@ -298,7 +297,7 @@ def _patch_features(plan: Plan, w: Wildcards) -> Need:
 def _crop(plan: Plan, w: Wildcards) -> Need:
     options = plan.judged(w["patching"], w["dataset"])
     n = min(_shard(plan, w), (options["crop_images"] or 10**9) * _classes(plan, w)) * options["crops"]
-    return _extracting(plan, TEACHER, w["dataset"], n, batch=250 * options["crops"])
+    return _extracting(plan, TEACHER, w["dataset"], n, 250 * options["crops"])
 
 
 def _invert(plan: Plan, w: Wildcards) -> Need:
@@ -401,35 +400,38 @@ def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) 
     classes, epochs = len(plan.source(w["dataset"]).classes), settings.epochs or (settings.steps or 1) * batch / n
     memory, seconds = rest.mb, rest.seconds
     for student in (plan.config.teachers[name].student for name in names):
-        memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / 3 + 8 * n * classes)
+        memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / INFERENCE + 8 * n * classes)
         seconds += plan.run.repeats * computed(FLOPS_PER_FLOAT / 3 * epochs * n * activations(student, at))
     return Need(memory, seconds)
 
 
-def _extracting(plan: Plan, extractor: str, dataset: str, n: int, batch: int = 250) -> Need:
-    """A class's images of an extractor's size, and a batch of them in it."""
-    student = teacher_of(plan) if extractor == TEACHER else "resnet50"  # ASSUME: no heavier than it, or than a ViT-L
-    own = side(plan, dataset) if extractor == TEACHER else 336
-    weights = parameters(student) if extractor == TEACHER else 4e8
-    work = min(batch, 250 if extractor == TEACHER else 50) * activations(student, own) / (2 if extractor == TEACHER else 3)
-    held = 4 * min(n, max(plan.per_class(dataset), batch)) * own**2 * plan.dataset(dataset).channels / MB
-    per_image = FLOPS_PER_FLOAT / 3 * activations(student, own)
-    return Need(working(weights, floats(work) + held), computed(n * per_image))
+def _extracting(plan: Plan, extractor: str, dataset: str, n: int, together: int) -> Need:
+    """Of n images, ``together`` of which are in memory at an extractor's size, and a batch of those in it."""
+    teacher = plan.config.teachers[plan.run.teacher]
+    if extractor == TEACHER:
+        student, at, batch, weights = teacher.student, plan.protocol(teacher.protocol).size, 250, parameters(teacher.student)
+    else:
+        student, at, batch, weights = "resnet50", 336, 50, 4e8  # ASSUME: no heavier than a ViT-L at this side
+    at, together = at or side(plan, dataset), min(n, together)
+    work = floats(min(batch, together) * activations(student, at) / INFERENCE)
+    held = 4 * together * at**2 * plan.dataset(dataset).channels / MB
+    return Need(working(weights, work + held), computed(n * FLOPS_PER_FLOAT / 3 * activations(student, at)))
 
 
 def _features(plan: Plan, w: Wildcards) -> Need:
-    return _extracting(plan, w["extractor"], w["dataset"], _shard(plan, w, w["split"]))
+    counts = plan.counts(w["dataset"]) if w["split"] == "train" else plan.source(w["dataset"]).counts(w["split"])
+    return _extracting(plan, w["extractor"], w["dataset"], _shard(plan, w, w["split"]), int(counts.max()))
 
 
 def _embed(plan: Plan, w: Wildcards) -> Need:
-    return _extracting(plan, w["extractor"], w["dataset"], _classes(plan, w) * int(w["ipc"]))
+    return _extracting(plan, w["extractor"], w["dataset"], _classes(plan, w) * int(w["ipc"]), int(w["ipc"]))
 
 
 def _measure(plan: Plan, w: Wildcards) -> Need:
     """Draws of at most 10,000 rows of both sets, their moments, blocks of a matrix of pairs."""
     own, real = (min(10_000, n) for n in (_row_images(plan, w), images(plan, w["dataset"])))
     dim = dimensions(plan, w["dataset"], w["extractor"])
-    memory = PLAIN + 4 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
+    memory = PLAIN + 2 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
     return Need(memory, images(plan, w["dataset"]) * 0.01 + computed(20.0 * own * real * dim + 60.0 * dim**3))
 
 

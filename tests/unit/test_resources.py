@@ -15,6 +15,7 @@ from snakemake.utils import update_config
 from limbeck import resources
 from limbeck.data.benchmarks import class_name, members
 from limbeck.derived import TUNED_FAMILIES
+from limbeck.gpus import GPU_STAGES
 from limbeck.plan import Plan
 from limbeck.priors import sizes
 from limbeck.specs import SPECS
@@ -59,7 +60,12 @@ def test_every_rule_and_stage_has_a_formula():
 
 def test_the_profiles_name_the_rules_of_the_module():
     rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
-    names = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", rules, re.M)) | {"finetune_dit", "finetune_sd", "finetune_sdxl"}
+    names = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", rules, re.M)) | {
+        "prior_dit",
+        "finetune_dit",
+        "finetune_sd",
+        "finetune_sdxl",
+    }
     for path in sorted((ROOT / "profiles").glob("*/config.yaml")):
         options = yaml.safe_load(path.read_text())
         if path.parent.name == "default":
@@ -71,7 +77,14 @@ def test_the_profiles_name_the_rules_of_the_module():
         assert set(options.get("groups", resources.SMALL_RULES)) == set(resources.SMALL_RULES) <= names
 
 
-def test_tuned_families_are_those_that_ask_for_a_gpu():
+def test_rules_ask_for_a_gpu_where_the_module_says():
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    stages = set(re.findall(r'runtime=runtime\("(\w+)"\),(?:\s+#.*)?\s+gpu=GPUS', text))
+    inherited = {"candidates": "sample", "embed_candidates": "embed"}
+    assert {
+        inherited.get(rule, rule.split("_")[0] if rule[:5] in ("prior", "finet") else rule) for rule in resources.GPU_RULES
+    } == stages
+    assert stages == set(GPU_STAGES)
     assert {f"finetune_{family}" for family in TUNED_FAMILIES} == {name for name in resources.GPU_RULES if "finetune" in name}
 
 
