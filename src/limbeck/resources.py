@@ -238,7 +238,8 @@ def _prior(plan: Plan, w: Wildcards) -> Need:
     spec, size = plan.config.priors[w["prior"]], network(plan, w["prior"])
     memory = working(size.all, 0)
     if spec.train is None:
-        return Need(memory, 1800 + size.all / 1e6)  # ASSUME: a hub's megabyte takes half a second
+        # ASSUME: a megabyte from a hub takes half a second, copied a hundredth
+        return Need(memory, floats(size.all) * (0.5 if plan.local_weights(w["prior"]) is None else 0.01))
     at, train = side(plan, spec.train.dataset, spec.view), spec.train
     vae = train.vae.batch_size * TRAINING * size.vae * at**2 * 2
     dit = train.dit.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
