@@ -324,7 +324,9 @@ def _tangents(plan: Plan, w: Wildcards) -> Need:
     options = plan.tangents_method(w).tangents or {}
     kept = _classes(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * options.get("d", 3) * latent
     work = 200.0 * _classes(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * n * latent
-    return Need(TORCH + 1536 + 6 * floats(n * latent) + 2 * floats(kept), computed(work))
+    # the stage takes as many images at once as 512 MB hold the neighbourhoods of
+    group = 3 * min(512.0, floats(int(w["ipc"]) * n * latent))
+    return Need(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept), computed(work))
 
 
 def _sample(plan: Plan, w: Wildcards) -> Need:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ case " $* " in *" {stage} "*) {python} -c 'held = bytearray({mb} << 20); import 
 exec {warm}/bin/python "$@"
 """
 # what a site's copy of the profile sets: no accounting database, a model of GPU
-SITE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 2, "latency-wait": 10}
+SITE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1, "latency-wait": 10}
 SAMPLING = {"slurm_partition": "gpu", "gpu": 2, "gpu_model": "h200"}
 
 
@@ -92,7 +93,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Fini
         (pytest.fail if WANTED == "required" else pytest.skip)(reason)
     folder = tmp_path_factory.mktemp("cluster")
     local = benchmark(folder / "local", tiny_prior)
-    local.build()
     flow = benchmark(folder / "slurm", tiny_prior)
     found = Finished(flow, local)
     asked = resources.memory_mb(flow.plan(), HUNGRY, {"dataset": "small", "view": "v32", "vae": "tiny", "shard": "0"})
@@ -101,7 +101,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Fini
     wrapper.write_text(WRAPPER.format(stage=HUNGRY, python=sys.executable, mb=round(1.3 * asked), warm=flow.env["CONDA_PREFIX"]))
     wrapper.chmod(0o755)
     flow.env["CONDA_PREFIX"] = str(folder / "hungry")
-    with slurm.running() as cluster:
+    with ThreadPoolExecutor(1) as pool, slurm.running() as cluster:
+        building = pool.submit(local.build)  # beside the other, which mostly waits for the scheduler
         first = start(flow, log := folder / "first.log")
         until(lambda: running(cluster.jobs(), HUNGRY), 120, first, log)
         found.interrupted = cluster.jobs()
@@ -112,6 +113,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Fini
         status = second.wait(300)
         found.jobs, found.said = cluster.jobs(), log.read_text()
         assert status == 0, found.said[-6000:] + cluster.log()
+        building.result()
     return found
 
 
