@@ -22,7 +22,7 @@ from pathlib import Path
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 ETC = Path("/etc/slurm")
-LOCK = Path("/run/lock/limbeck-slurm.lock")
+LOCK = Path("/tmp/limbeck-slurm.lock")
 # memory is watched every second and what exceeds its request is killed, as sites with cgroups do
 CONFIG = """
 ClusterName=ci
@@ -109,6 +109,8 @@ def running() -> Iterator[Slurm]:
         root = Path(tempfile.mkdtemp(prefix="limbeck-slurm-", dir="/tmp"))
         slurm = Slurm(root)
         try:
+            if (left := ETC / "slurm.conf").is_symlink():  # by a test that was killed: nobody else has the lock
+                _stop(Path(os.readlink(left)).parent)
             _configure(root)
             _start(root)
             _wait(slurm)
@@ -133,7 +135,7 @@ def _configure(root: Path) -> None:
     (root / "gres.conf").write_text(f"NodeName=n2 Name=gpu Type=h200 File={root}/gpu[0-7]\n")
     ETC.mkdir(exist_ok=True)
     for name in ("slurm.conf", "gres.conf"):
-        (ETC / name).unlink(missing_ok=True)  # a link that a killed test has left
+        (ETC / name).unlink(missing_ok=True)
         (ETC / name).symlink_to(root / name)
 
 
@@ -160,7 +162,9 @@ def _stop(root: Path) -> None:
     subprocess.run(["scancel", "--user=root", "--full"], capture_output=True, check=False)
     for name in ("slurmd.n1", "slurmd.n2", "slurmctld", "munged"):
         with suppress(FileNotFoundError, ValueError):
-            _end(int((root / "run" / f"{name}.pid").read_text()))
+            pid = int((root / "run" / f"{name}.pid").read_text())
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name.split(".")[0]:
+                _end(pid)
     for name in ("slurm.conf", "gres.conf"):
         if (ETC / name).is_symlink() and Path(os.readlink(ETC / name)).parent == root:
             (ETC / name).unlink()
