@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE =
 # no terminal output is lost in logs, no network is asked for weights
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test lint bench table sweeps prior clean
+.PHONY: setup demo test lint bench bench-gpu table sweeps prior clean
 
 setup: .venv/.done
 
@@ -34,6 +34,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# DiT-XL/2 with random weights on a GPU: the tables of docs/PERFORMANCE.md
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.dit_xl
 
 # all methods, paired over generation seeds (workflow/configs/NAME.yaml): table 5 seeds at IPC 10 and 3 at IPC 50; fashion_mnist all
 # 70,000 images at IPC 1, 10 and 50; soft hard and soft labels; two to three hours each on 2 cores, soft half an hour

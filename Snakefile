@@ -13,7 +13,7 @@ from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD, all_files
+from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD
 
 min_version("9.27")
 

@@ -46,15 +46,7 @@ def prior_images(w):
 
 def prior_weights(w):
     """Files of a prior that is copied from a folder: changed weights are noticed."""
-    folder = PLAN.local_weights(w.prior)
-    if not folder:
-        return []
-    family = PLAN.config.priors[w.prior].family
-    return [
-        f"{folder}/{name}"
-        for name in all_files(folder, family)
-        if (folder / name).is_file()
-    ]
+    return PLAN.prior_files(w.prior)
 
 
 def tuning_base(w):

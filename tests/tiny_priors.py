@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -197,3 +200,28 @@ def sd3(folder: Path, t5: bool = True) -> Path:
             tokenizer_3=letters if t5 else None,
         ).save_pretrained(folder / ("sd3" if t5 else "sd3-no-t5"))
     return folder / ("sd3" if t5 else "sd3-no-t5")
+
+
+def numbered_dit(folder: Path, learned: bool = True, classes: int = 1000, seed: int = 5) -> Path:
+    """DiT's layout with a learned variance: 32x32 grayscale images, latents 4x16x16, classes named by their numbers."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8 if learned else 4,
+            num_layers=2,
+            sample_size=16,
+            num_embeds_ada_norm=classes,
+            norm_num_groups=4,
+        )
+        for parameter in model.parameters():  # as they are made the class hardly matters
+            torch.nn.init.normal_(parameter, std=0.1)
+        images = {"in_channels": 1, "out_channels": 1, "scaling_factor": 0.5}
+        names = {str(i): str(i) for i in range(classes)}
+        scheduler = DDIMScheduler(num_train_timesteps=1000, beta_schedule="linear", clip_sample=False)
+        pipe = DiTPipeline(transformer=model, vae=vae(4, **images), scheduler=scheduler)
+        pipe.register_to_config(id2label=names)
+        pipe.save_pretrained(folder)
+    return folder

@@ -10,8 +10,9 @@ from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, Method
-from limbeck.priors.files import class_table, known_classes, match_classes, missing_files, native_size
+from limbeck.priors.files import INDEX, class_table, known_classes, match_classes
 from limbeck.priors.prompts import prompts
+from limbeck.priors.weights import factor
 from limbeck.resolution import check_ipc, check_reencoded
 from limbeck.students.construct import misfit
 from limbeck.students.registry import STUDENTS, architecture
@@ -98,12 +99,19 @@ def _tuning(plan: "Plan", name: str) -> None:
 
 
 def _native(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None:
-    """A view of the size that a DiT in a folder takes."""
-    prior, folder = plan.config.priors[name], plan.local_weights(plan.vae_of(name))
-    if prior.family != "dit" or folder is None:
-        return
-    if plan.dataset(dataset).views[view].size != (takes := native_size(folder)):
+    """A view of the size that a DiT takes, or that the VAE of any other prior divides."""
+    takes = plan.native_size(plan.vae_of(name))
+    if takes and plan.dataset(dataset).views[view].size != takes:
+        folder = plan.weights_at(plan.vae_of(name))
         raise LimbeckError(f"{key}: {view!r} is not of the {takes} pixels that {folder} takes")
+    _divided(plan, name, key, dataset, view)
+
+
+def _divided(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None:
+    """A view whose side the VAE divides."""
+    folder, size = plan.vae_at(plan.vae_of(name)), plan.dataset(dataset).views[view].size
+    if folder is not None and size % (side := factor(folder)):
+        raise LimbeckError(f"{key}: {view!r} of {size} pixels is no multiple of the {side} of the VAE in {folder}")
 
 
 def _dataset(plan: "Plan", dataset: str) -> None:
@@ -193,6 +201,7 @@ def _prior(plan: "Plan", name: str, dataset: str) -> None:
     elif (table := _class_table(plan, name)) is not None:
         match_classes(table, classes, name)
     _native(plan, name, f"priors.{name}.view", dataset, prior.view)
+    _divided(plan, name, f"priors.{name}.discovery_view", dataset, prior.discovery)
     for tuned in lineage(plan.config, name):
         _tuning(plan, tuned)
 
@@ -204,11 +213,11 @@ def _class_table(plan: "Plan", name: str) -> dict[int, str] | None:
     ------
     LimbeckError: it is tuned on classes that it does not know, and not in full.
     """
-    prior, folder = plan.config.priors[name], plan.local_weights(name)
+    prior, folder = plan.config.priors[name], plan.weights_at(name)
     if prior.train is not None:
         return dict(enumerate(plan.source(prior.train.dataset).classes))
     if prior.base is None or prior.finetune is None:
-        return class_table(folder) if folder is not None else None
+        return class_table(folder) if folder is not None and (folder / INDEX).is_file() else None
     table, own = _class_table(plan, prior.base), plan.source(prior.finetune.dataset).classes
     if prior.finetune.mode == "full" and (table is None or len(known_classes(table, own)) < len(own)):
         return dict(enumerate(own)) if table is not None else None
@@ -220,9 +229,8 @@ def _class_table(plan: "Plan", name: str) -> dict[int, str] | None:
     return table
 
 
-def _weights(plan: "Plan", prior: str) -> None:
-    folder = plan.local_weights(prior)
-    missing = missing_files(folder, plan.config.priors[prior].family) if folder else []
-    if missing:
-        listed = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise LimbeckError(f"priors.{prior}.weights: missing in {folder}: {listed}")
+def _weights(plan: "Plan", name: str) -> None:
+    if said := plan.weights_complaint(name):
+        raise LimbeckError(f"priors.{name}.weights: {said}")
+    if said := plan.vae_complaint(name):
+        raise LimbeckError(f"priors.{name}.vae: {said}")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -32,9 +32,14 @@ def _main(
     context: typer.Context = None,  # type: ignore[assignment]  # typer's own, whatever the default
     threads: Annotated[int, typer.Option(min=0, help="threads of torch, OpenMP and numba; 0 leaves them alone")] = 0,
     log: Annotated[Path | None, typer.Option(help="file for progress and warnings; errors go there and to the terminal")] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        typer.Option(envvar="LIMBECK_DEVICE", help="where networks compute; auto: cuda if it is there, else cpu"),
+    ] = "auto",
 ) -> None:
     """Pin threads before anything heavy is imported, and die with Snakemake."""
     global _threads
+    os.environ["LIMBECK_DEVICE"] = device
     if threads:
         _threads = threads
         for name in THREAD_VARIABLES:

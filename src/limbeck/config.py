@@ -20,6 +20,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 Distinct = AfterValidator(_distinct)
+CfgChannels = Literal["all"] | Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), Distinct]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct]
 TEACHER = "teacher"  # the extractor that is built in: the run's teacher
@@ -251,7 +252,8 @@ CRITERION_KEYS = {
 }
 # What a tuned prior takes from the one it is tuned from: always, or where it does not set them itself.
 OF_BASE = ("family", "view", "discovery_view", "encode_batch", "t5")
-FROM_BASE = ("prompt", "refiner", "refiner_start", "cfg_scale", "dtype")
+FROM_BASE = ("prompt", "refiner", "refiner_start", "cfg_scale", "cfg_channels", "dtype", "compute", "attention", "compile")
+ARITHMETIC = {"compute": "float32", "attention": "auto", "compile": False}  # how a prior computes, and what goes without saying
 
 
 class Prior(Model):
@@ -283,7 +285,28 @@ class Prior(Model):
     cfg_scale: float | None = Field(
         None, ge=0, description="classifier-free guidance scale where a method sets none; null: 4 for dit, 5 for text priors"
     )
-    encode_batch: int = Field(100, ge=1)
+    cfg_channels: CfgChannels = Field(
+        "all",
+        description="latent channels that classifier-free guidance acts on where a method sets none: all, or the first so many "
+        "(DiT's own sampler guides 3 of its 4)",
+    )
+    vae: str | None = Field(
+        None,
+        description="another VAE in place of the weights' own, hub name or folder: stabilityai/sd-vae-ft-mse, sd-vae-ft-ema, "
+        "sdxl-vae, or a prior's folder; its latents must have as many channels",
+    )
+    compute: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="precision of the denoiser, the text encoders and the VAE (which stays float32 beside float16 where it would "
+        "overflow); solver, guidance, statistics and what is stored are float32",
+    )
+    attention: Literal["auto", "flash", "efficient", "cudnn", "math"] = Field(
+        "auto", description="torch's attention kernel; auto: its own choice for the device"
+    )
+    compile: bool = Field(
+        False, description="compile the denoiser (torch.compile): minutes at first, then faster; needs a C compiler"
+    )
+    encode_batch: int = Field(100, ge=1, description="images per batch of the VAE; halved where the device's memory is too small")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Prior":
@@ -292,9 +315,11 @@ class Prior(Model):
         if (self.base is None) != (self.finetune is None):
             raise ValueError("'base' and 'finetune' belong together: what is tuned, and how")
         if self.base is not None:
-            for key in sorted(self.model_fields_set & {*OF_BASE, "variant"}):
+            for key in sorted(self.model_fields_set & {*OF_BASE, "variant", "vae"}):
                 raise ValueError(f"a tuned prior has no '{key}', it takes that of its base {self.base!r}")
             return self
+        if self.vae is not None and self.weights is None:
+            raise ValueError("'vae' belongs to given 'weights'; a prior that is trained here trains its own")
         if self.train is not None and self.family != "dit":
             raise ValueError(f"only family dit is trained here, not {self.family}; set 'weights'")
         if self.refiner is not None and self.family != "sdxl":

@@ -32,6 +32,8 @@ from limbeck.methods import (
     scoring_name,
 )
 from limbeck.metrics.files import folder_files, script_file
+from limbeck.priors.files import INDEX
+from limbeck.priors.weights import complaint, hub_folder, native_size, offline, vae_complaint, vae_folder
 from limbeck.protocols import Protocol
 from limbeck.resolution import check_reencoded, resolve
 from limbeck.settings import Settings
@@ -39,6 +41,7 @@ from limbeck.specs import MAP, Wildcards
 from limbeck.students.registry import STUDENTS
 
 T = TypeVar("T")
+FORBIDDEN = "and HF_HUB_OFFLINE forbids to fetch it; unset it once, or name a folder"
 
 
 class Lookup:
@@ -72,6 +75,52 @@ class Lookup:
         """The folder that a prior is copied from; None for one that is trained or has a hub name."""
         weights = self.config.priors[prior].weights
         return local_folder(weights) if weights else None
+
+    def weights_at(self, prior: str) -> Path | None:
+        """Where a prior's given weights can be looked at: its folder, or the hub's cache; None where there are none."""
+        weights = self.config.priors[prior].weights
+        return (local_folder(weights) or hub_folder(weights)) if weights else None
+
+    def native_size(self, prior: str) -> int | None:
+        """The side of the images that a DiT of given weights takes; None where that cannot be seen, or for other families."""
+        folder = self.weights_at(prior) if self.config.priors[prior].family == "dit" else None
+        vae = self.vae_at(prior)
+        if folder is None or vae is None or not (folder / "transformer/config.json").is_file():
+            return None
+        return native_size(folder, vae)
+
+    @functools.cache  # noqa: B019
+    def weights_complaint(self, prior: str) -> str | None:
+        """Why a prior's given weights cannot be loaded, as far as can be seen without loading them; one line, or None."""
+        spec = self.config.priors[prior]
+        fetched, folder, cache = self.local_weights(prior) is None, self.weights_at(prior), offline()
+        if spec.weights is None or (fetched and Path(f"{self.root}/priors/{prior}/{INDEX}").is_file()):
+            return None  # trained, or stored before
+        if folder is not None:
+            return complaint(folder, spec.family, spec.variant, spec.t5, partial=fetched and cache is None)
+        return f"{spec.weights} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}" if cache else None
+
+    def vae_at(self, prior: str) -> Path | None:
+        """Where the VAE of a prior of given weights can be looked at; None where it cannot."""
+        other, folder = self.config.priors[prior].vae, self.weights_at(prior)
+        if other is None:
+            found = folder and folder / "vae"
+        else:
+            given = local_folder(other) or hub_folder(other)
+            found = given and vae_folder(given)
+        return found if found and (found / "config.json").is_file() else None
+
+    @functools.cache  # noqa: B019
+    def vae_complaint(self, prior: str) -> str | None:
+        """The same of the VAE that it has in place of its own."""
+        other, cache = self.config.priors[prior].vae, offline()
+        if other is None:
+            return None
+        local = local_folder(other)
+        folder = local or hub_folder(other)
+        if folder is not None and (local or cache):
+            return vae_complaint(vae_folder(folder), self.config.priors[prior].family, self.weights_at(prior))
+        return f"{other} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}" if cache and folder is None else None
 
     def priors_of(self, family: str, tuned: bool) -> str:
         """A wildcard constraint: the priors of a family that are tuned from another, or those that are not."""

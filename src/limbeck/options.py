@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from limbeck.config import DIFT, TEACHER, VAE, Model, Name
+from limbeck.config import DIFT, TEACHER, VAE, CfgChannels, Model, Name
 
 
 class RandomDiscovery(Model):
@@ -333,5 +333,9 @@ class Sampler(Model):
     )
     steps: int = Field(50, ge=1, le=1000)
     cfg_scale: float | None = Field(None, ge=0, description="default: the prior's")
-    cfg_channels: Literal["all"] | int = Field("all", description="latent channels that classifier-free guidance acts on")
-    batch_size: int = Field(64, ge=1, description="images per batch; batches never span classes")
+    cfg_channels: CfgChannels | None = Field(
+        None, description="latent channels that classifier-free guidance acts on, all or the first so many; default: the prior's"
+    )
+    batch_size: int = Field(
+        64, ge=1, description="images per batch; batches never span classes, and are halved where the device's memory is too small"
+    )

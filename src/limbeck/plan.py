@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck import checks, specs
+from limbeck.data.paths import local_folder
 from limbeck.lookup import Lookup
 from limbeck.methods import (
     DISCOVERY,
@@ -20,6 +21,7 @@ from limbeck.methods import (
     patching_name,
     scoring_name,
 )
+from limbeck.priors.weights import loaded_files, vae_files, vae_folder
 from limbeck.specs import MAP, Wildcards
 
 GROUPS = 1000  # sampling seeds set aside for the candidate groups of each generation seed
@@ -36,6 +38,13 @@ class Plan(Lookup):
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
         checks.check(self)
+
+    def prior_files(self, prior: str) -> list[str]:
+        """Local files that a prior of given weights is loaded from; what is fetched has none."""
+        spec, folder = self.config.priors[prior], self.local_weights(prior)
+        found = loaded_files(folder, spec.family, spec.variant, spec.t5) if folder else []
+        other = local_folder(spec.vae) if spec.vae else None
+        return list(map(str, [*found, *(vae_files(vae_folder(other)) if other else [])]))
 
     def tuning_latents(self, prior: str) -> list[str]:
         """The latents that a prior is tuned on; none where it is not tuned."""

@@ -273,6 +273,7 @@ def _fill(built: dict[str, list[dict[str, Any]]], ipc: int, prior: Prior) -> Non
         sampler["solver"] = sampler["solver"] or SOLVERS.get(prior.family, ("",))[0]
         if sampler["cfg_scale"] is None:
             sampler["cfg_scale"] = CFG_SCALE.get(prior.family) if prior.cfg_scale is None else prior.cfg_scale
+        sampler["cfg_channels"] = sampler["cfg_channels"] or prior.cfg_channels
     by_ipc = BY_IPC | BY_FAMILY.get(prior.family, {})
     for options in (*built["discovery"], *built["guidance"]):
         for key in [key for key in options if key in by_ipc and options[key] is None]:

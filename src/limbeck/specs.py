@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from limbeck import components
-from limbeck.config import OF_PRIOR, PSEUDO, Dataset, Prior
+from limbeck.config import ARITHMETIC, OF_PRIOR, PSEUDO, Dataset, Prior
 from limbeck.data.folders import stamp
 from limbeck.data.sources import SOURCES
 from limbeck.errors import LimbeckError
@@ -73,7 +73,7 @@ def _take(plan: "Plan", w: Wildcards) -> Spec:
 def _prior(plan: "Plan", w: Wildcards) -> Spec:
     plan.known("priors", w["prior"], plan.config.priors)
     prior = plan.config.priors[w["prior"]]
-    slice_ = prior.model_dump(mode="json", include={"family", "weights", "train"})
+    slice_ = prior.model_dump(mode="json", include={"family", "weights", "train", *(["vae"] if prior.vae else [])})
     load: dict[str, Any] = {"dtype": prior.dtype, **({"variant": prior.variant} if prior.variant else {})}
     if prior.family == "sd3":
         load["t5"] = prior.t5
@@ -86,7 +86,7 @@ def _finetune(plan: "Plan", w: Wildcards) -> Spec:
     name = prior.finetune.dataset
     slice_ = {
         "family": prior.family,
-        "prior": _load_options(plan, name, prior),
+        "prior": _load_options(plan, name, prior),  # in float32, whatever it computes in once it is tuned
         "dtype": prior.dtype,
         "finetune": prior.finetune.read(),
     }
@@ -101,7 +101,8 @@ def _size(plan: "Plan", dataset: str, view: str) -> int:
 
 
 def _encode(plan: "Plan", w: Wildcards) -> Spec:
-    return {"size": _size(plan, w["dataset"], w["view"]), "batch": plan.config.priors[w["vae"]].encode_batch}, []
+    prior = plan.config.priors[w["vae"]]
+    return {"size": _size(plan, w["dataset"], w["view"]), "batch": prior.encode_batch, **_arithmetic(prior, "compute")}, []
 
 
 def _reencode(plan: "Plan", w: Wildcards) -> Spec:
@@ -112,6 +113,7 @@ def _reencode(plan: "Plan", w: Wildcards) -> Spec:
         "dataset": name,
         "source": _source(dataset),
         "view": dataset.views[prior.view].model_dump(mode="json"),
+        **_arithmetic(prior, "compute"),
     }, [SOURCES[dataset.source][0]]
 
 
@@ -137,7 +139,8 @@ def _invert(plan: "Plan", w: Wildcards) -> Spec:
 
 def _score(plan: "Plan", w: Wildcards) -> Spec:
     prior, options = plan.config.priors[w["prior"]], plan.judged(w["scoring"], w["dataset"])
-    slice_ = {"family": prior.family, "prior": _load_options(plan, w["dataset"], prior, options["view"])}
+    loaded = {**_load_options(plan, w["dataset"], prior, options["view"]), **_arithmetic(prior)}
+    slice_ = {"family": prior.family, "prior": loaded}
     return {**slice_, "scoring": scoring_options(options)}, [FAMILIES[prior.family][0]]
 
 
@@ -157,7 +160,9 @@ def _patch_features(plan: "Plan", w: Wildcards) -> Spec:
         slice_, modules = features(plan, {"extractor": options["features"]})
         return {"patches": options, **slice_}, modules
     prior = plan.config.priors[w["vae"]]
-    slice_ = {"family": prior.family, "prior": _load_options(plan, w["dataset"], prior, options["view"])}
+    # not compiled: the network is left behind a block
+    loaded = {**_load_options(plan, w["dataset"], prior, options["view"]), **_arithmetic(prior, "compute", "attention")}
+    slice_ = {"family": prior.family, "prior": loaded}
     return {"patches": options, **slice_}, [FAMILIES[prior.family][0]]
 
 
@@ -198,9 +203,14 @@ def _load_options(plan: "Plan", dataset: str, prior: Prior, view: str | None = N
 
 
 def _refined(plan: "Plan", dataset: str, prior: Prior) -> dict[str, Any]:
-    """The same, with its refiner where it has one."""
+    """The same, with its refiner where it has one, and how it computes."""
     refiner = {"refiner_start": prior.refiner_start} if prior.refiner else {}
-    return {**_load_options(plan, dataset, prior), **refiner}
+    return {**_load_options(plan, dataset, prior), **refiner, **_arithmetic(prior)}
+
+
+def _arithmetic(prior: Prior, *keys: str) -> dict[str, Any]:
+    """How a prior computes, as far as it is said."""
+    return {key: value for key in keys or ARITHMETIC if (value := getattr(prior, key)) != ARITHMETIC[key]}
 
 
 def _sample(plan: "Plan", w: Wildcards) -> Spec:

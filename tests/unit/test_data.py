@@ -157,3 +157,27 @@ def test_shards_are_whole_classes_that_cover_all(classes, shards):
     parts = shard_classes(classes, shards)
     assert [c for part in parts for c in part] == list(range(classes))
     assert all(len(part) >= 1 for part in parts)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 5, 6, 1), np.uint8), ((4, 5, 6), np.uint16), ((4, 5, 6, 3), np.uint8)])
+def test_npz_images_of_other_shapes_and_depths(tmp_path, shape, dtype):
+    images = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype)
+    parts = {
+        f"{split}_{key}": value for split in ("train", "test") for key, value in (("images", images), ("labels", np.arange(4) % 2))
+    }
+    np.savez(tmp_path / "a.npz", classes=["a", "b"], **parts)
+    found = open_source("x", Dataset(source="npz", path=str(tmp_path / "a.npz"))).raw("train", 2)
+    wanted = images[2] >> 8 if dtype == np.uint16 else images[2]
+    assert np.array_equal(found, wanted[..., 0] if shape[3:] == (1,) else wanted)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 3, 5, 6), np.uint8), ((4, 5, 6), np.float32), ((4, 5), np.uint8)])
+def test_npz_images_that_are_none_are_one_line(tmp_path, shape, dtype):
+    parts = {
+        f"{split}_{key}": value
+        for split in ("train", "test")
+        for key, value in (("images", np.ones(shape, dtype)), ("labels", np.arange(4) % 2))
+    }
+    np.savez(tmp_path / "a.npz", classes=["a", "b"], **parts)
+    with pytest.raises(LimbeckError, match=r"train images are .* of shape .*; expected uint8 \(N, H, W\) or"):
+        open_source("x", Dataset(source="npz", path=str(tmp_path / "a.npz"))).raw("train", 2)

@@ -79,8 +79,9 @@ def test_alpha_is_dropped_and_palettes_are_looked_up():
     assert np.array_equal(pixels(saved(grey.convert("1"), "PNG")), np.asarray(grey.convert("1").convert("L")))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_an_image_upright(orientation):
+def test_exif_turns_an_image_upright(orientation, kind):
     """The eight orientations of EXIF 2.3, table 4.6.4: where the stored first row and column belong."""
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -95,7 +96,7 @@ def test_exif_turns_an_image_upright(orientation):
         7: values[::-1, ::-1].swapaxes(0, 1),
         8: values[:, ::-1].swapaxes(0, 1),
     }[orientation]
-    raw = saved(Image.fromarray(values), "PNG", exif=exif)
+    raw = saved(Image.fromarray(values), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
     assert np.array_equal(pixels(raw), upright)
     assert decoding.size(raw) == upright.shape[:2]
 

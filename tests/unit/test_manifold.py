@@ -1,5 +1,6 @@
 """ManifoldGD's guidance: projections, patches, and tangents cached against online."""
 
+import dataclasses
 import math
 import types
 
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from limbeck.diffusion.levels import levels, variance_preserving
 from limbeck.diffusion.sampling import sample
+from limbeck.geometry.batched import nearest as neighbours
+from limbeck.geometry.batched import tangents
 from limbeck.geometry.patch import local_rows, nearest, neighbour_count, real_patches, synthetic_patches
 from limbeck.geometry.tangent import lift, tangent
+from limbeck.guidance.ahead import STEPS, Ahead, BatchedTangents
 from limbeck.guidance.base import Step, Targets
 from limbeck.guidance.manifold import CachedTangents, OnlineTangents, build, factors, project, pull, tangential
 from limbeck.guidance.mode import ModeGuidance
@@ -234,6 +238,89 @@ def sources(opts, n=3, seed=0):
     read = {k: arrays[k] for k in ("neighbours", "coefficients")}
     cached = CachedTangents(patches, **read, estimator=opts["estimator"])
     return patches, cached, OnlineTangents(patches, opts), noise, arrays
+
+
+@pytest.mark.parametrize("estimator", ["monte_carlo", "expected"])
+@pytest.mark.parametrize("start", [0, 3])
+def test_planes_lifted_ahead_are_the_same_bit_for_bit(estimator, start):
+    opts = options(estimator=estimator)
+    _, cached, _, noise, _ = sources(opts)
+    grid = levels(scheduler())
+    ahead, x = Ahead(cached, grid, 3), torch.from_numpy(noise).view(-1, *SHAPE)
+    for index in range(start, opts["t_stop"]):
+        step = Step(index, 8, grid[index])
+        assert all(torch.equal(a, b) for a, b in zip(ahead(step, x), cached(step, x), strict=True))
+        assert len(ahead.queue.begun) == min(STEPS, opts["t_stop"] - 1 - index)
+    assert ahead.queue.pool._shutdown
+
+
+def test_an_error_of_a_thread_is_the_steps(monkeypatch):
+    _, cached, _, noise, _ = sources(options())
+    ahead = Ahead(cached, levels(scheduler()), 2)
+    monkeypatch.setattr("limbeck.guidance.manifold.lift", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ahead(Step(0, 8, levels(scheduler())[0]), torch.from_numpy(noise).view(-1, *SHAPE))
+
+
+@pytest.mark.parametrize("estimator", ["monte_carlo", "expected"])
+@pytest.mark.parametrize("neighbourhood", ["real", "synthetic"])
+@pytest.mark.parametrize("group", [1, 3])
+def test_a_batch_on_a_device_has_the_planes_of_one_image_at_a_time(estimator, neighbourhood, group, monkeypatch):
+    opts = options(estimator=estimator, neighbourhood=neighbourhood, eigensolver="subspace", tolerance=1e-6)
+    patches, _, online, noise, _ = sources(opts)
+    grid, x = levels(scheduler()), torch.from_numpy(noise).view(-1, *SHAPE)
+    assert BatchedTangents.fits(patches, opts)
+    monkeypatch.setattr("limbeck.guidance.ahead.MEMORY", group * 16 * D * int(patches[0].counts.max()))
+    batched = BatchedTangents(patches, opts, grid, 2)
+    for index in range(opts["t_stop"]):
+        step = Step(index, 8, grid[index])
+        (found, mean), (wanted, expected) = batched(step, x), online(step, x)
+        assert torch.allclose(found.mT @ found, torch.eye(opts["d"]).expand(3, -1, -1), atol=1e-5)
+        assert max(angle(found[i], wanted[i]) for i in range(3)) < 2e-3
+        assert torch.allclose(mean, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("gap", [1.0, 1.5, 10.0])
+def test_batched_tangents_are_the_leading_eigenvectors(gap):
+    """Against numpy's, for spectra from flat to steep; each cloud its own, some of lower rank than d."""
+    rng, n, k, dims, d = np.random.default_rng(3), 4, 40, 200, 3
+    scales = np.r_[gap ** np.arange(d, 0, -1), rng.random(60)]
+    points = (rng.normal(size=(n, k, len(scales))) * scales) @ np.linalg.qr(rng.normal(size=(dims, len(scales))))[0].T
+    points = (points + 3 * rng.normal(size=(n, 1, dims))).astype(np.float32)
+    found = tangents(torch.from_numpy(points), d, 1e-5)
+    assert found.residual <= 1e-5
+    for cloud, basis, mean in zip(points.astype(np.float64), found.basis, found.mean, strict=True):
+        centred = cloud - cloud.mean(0)
+        assert np.allclose(mean, cloud.mean(0), atol=1e-4 * np.abs(cloud).max())
+        wanted = np.linalg.svd(centred, full_matrices=False)[2][:d].T
+        variance = [((centred @ each) ** 2).sum() for each in (wanted, basis.double().numpy())]
+        assert variance[1] > (1 - 1e-4) * variance[0]
+        assert np.allclose(basis.T @ basis, np.eye(d), atol=1e-3)
+    huge = tangents(1e9 * torch.from_numpy(points), d, 1e-5).basis
+    assert torch.linalg.svdvals(huge.mT @ found.basis).min() > 0.999
+    flat = torch.from_numpy(np.outer(np.arange(k), np.ones(dims)).astype(np.float32))[None]
+    line = tangents(flat, d, 1e-5).basis[0]
+    assert torch.allclose(line[:, 0].abs(), torch.full((dims,), dims**-0.5), atol=1e-5)
+    assert torch.equal(line[:, 1:], torch.zeros(dims, d - 1))
+
+
+def test_batched_neighbours_are_the_nearest():
+    rng = np.random.default_rng(4)
+    cloud, query = rng.normal(size=(5, 50, 16)).astype(np.float32), rng.normal(size=(5, 16)).astype(np.float32)
+    found = neighbours(torch.from_numpy(cloud), torch.from_numpy(query), 7).numpy()
+    for points, q, near in zip(cloud, query, found, strict=True):
+        wanted = points[nearest(points, q, 7)]
+        assert sorted(map(tuple, near)) == sorted(map(tuple, wanted))
+    assert torch.equal(neighbours(torch.from_numpy(cloud), torch.from_numpy(query), 50), torch.from_numpy(cloud))
+
+
+def test_what_does_not_batch_is_left_to_the_cpu():
+    opts = options(eigensolver="subspace", radius_unit="absolute", radius=1e3)
+    patches = sources(options())[0]
+    assert not BatchedTangents.fits(patches, options(eigensolver="exact"))
+    assert BatchedTangents.fits(patches, opts)
+    uneven = dataclasses.replace(patches[1], counts=patches[1].counts - 1)
+    assert not BatchedTangents.fits([patches[0], uneven], opts)
 
 
 @pytest.mark.parametrize("estimator", ["monte_carlo", "expected"])

@@ -23,7 +23,7 @@ from limbeck.data.pickles import plain
 from limbeck.data.preprocessing import apply_view
 from limbeck.data.sources import open_source
 from limbeck.errors import LimbeckError
-from limbeck.stages import ingest
+from limbeck.stages import ingest, pick, select
 from limbeck.store import Artifact
 from tests import miniatures
 from tests.miniatures import CIFAR10, CIFAR100, picture
@@ -115,6 +115,42 @@ def test_imagenets_flat_validation_folder(tmp_path):
         opened("folder", root, classes=WOOF[:3]).labels("test")
 
 
+def test_kaggles_layout_has_a_test_folder_without_labels(tmp_path):
+    root = tmp_path / "ILSVRC/Data/CLS-LOC"
+    flat(root, WOOF[:3], tmp_path / "LOC_val_solution.csv")
+    (root / "test").mkdir()
+    (root / "val/.ipynb_checkpoints").mkdir()
+    shutil.copy(root / "val/ILSVRC2012_val_00000001.JPEG", root / "test/ILSVRC2012_test_00000001.JPEG")
+    by_name = opened("folder", root, classes=[benchmarks.class_name(wnid) for wnid in WOOF[:3]])
+    assert by_name.counts("test").tolist() == [1, 1, 1]
+    before = by_name.stamp()
+    table = tmp_path / "LOC_val_solution.csv"
+    table.write_text(table.read_text().replace(WOOF[0], "X").replace(WOOF[1], WOOF[0]).replace("X", WOOF[1]))
+    assert opened("folder", root, classes=WOOF[:3]).stamp() != before
+    table.write_bytes(b"ImageId,PredictionString\n\xff,\xfe 1\n")
+    with pytest.raises(LimbeckError, match=r"cannot read .*LOC_val_solution\.csv .*; fetch it again"):
+        opened("folder", root, classes=WOOF[:3]).labels("test")
+
+
+def test_links_that_lead_back_and_odd_names_do_no_harm(tmp_path):
+    miniatures.folders(tmp_path, ["cat", "dog"], 2, 1, "validation")
+    (tmp_path / "test").mkdir()  # empty
+    (tmp_path / "train/cat/self").symlink_to(tmp_path / "train/cat")
+    os.rename(bytes(tmp_path / "train/dog/dog_0.JPEG"), bytes(tmp_path / "train/dog") + b"/\xff\xfe.jfif")
+    source = opened("folder", tmp_path)
+    assert source.counts("train").tolist() == [2, 2]
+    assert source.counts("test").tolist() == [1, 1]
+    before = source.stamp()
+    with Artifact(ingested(tmp_path, "folder", tmp_path), IMAGES) as found:
+        names = [bytes(each).rstrip(b"\0") for each in found["source_ids"]]
+    assert set(names) == {b"cat/cat_0.JPEG", b"cat/cat_1.JPEG", b"dog/\xff\xfe.jfif", b"dog/dog_1.JPEG"}
+    deep = tmp_path / "train/cat/a/b"
+    deep.mkdir(parents=True)
+    first = opened("folder", tmp_path).stamp()
+    shutil.copy(tmp_path / "train/cat/cat_0.JPEG", deep / "new.JPEG")
+    assert len({before, first, opened("folder", tmp_path).stamp()}) == 3
+
+
 @pytest.mark.parametrize("case", ["nowhere", "no val", "no folder", "no classes"])
 def test_what_a_folder_lacks_is_one_line(tmp_path, case):
     miniatures.folders(tmp_path, WOOF, 1)
@@ -176,6 +212,40 @@ def test_a_damaged_cifar_is_named(tmp_path, binary):
         opened("cifar", tmp_path).labels("train")
     with pytest.raises(LimbeckError, match=r"no CIFAR in .*; unpack cifar-10-python\.tar\.gz"):
         opened("cifar", tmp_path / "nowhere")
+
+
+def test_a_folder_with_both_cifars_is_refused(tmp_path):
+    miniatures.cifar10(tmp_path / "cifar-10-batches-py", 1)
+    miniatures.cifar100(tmp_path / "cifar-100-python", 1)
+    with pytest.raises(LimbeckError, match=r"several sets lie in .*cifar-10-batches-py.*cifar-100-python.*; set datasets\.x\.path"):
+        opened("cifar", tmp_path)
+    source = opened("cifar", tmp_path / "cifar-10-batches-py")
+    before = source.stamp()
+    os.utime(tmp_path / "cifar-10-batches-py/batches.meta", ns=(1, 1))
+    assert source.stamp() != before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"labels", None),
+        (b"labels", "abc"),
+        (b"labels", [2**70]),
+        (b"labels", [-1] * 10),
+        (b"labels", [[1], [1, 2]]),
+        (b"data", [[1], [2, 3]]),
+    ],
+)
+def test_odd_content_of_a_cifar_pickle_is_one_line(tmp_path, key, value):
+    miniatures.cifar10(tmp_path, 1)
+    content = {b"data": np.zeros((10, 3072), np.uint8), b"labels": [0] * 10, key: value}
+    (tmp_path / "data_batch_2").write_bytes(pickle.dumps(content, 2))
+    with pytest.raises(LimbeckError, match="data_batch_2 is not CIFAR's published file") as caught:
+        opened("cifar", tmp_path).labels("train")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "batches.meta").write_bytes(pickle.dumps({b"label_names": 7}, 2))
+    with pytest.raises(LimbeckError, match=r"batches\.meta is not CIFAR's published file"):
+        opened("cifar", tmp_path)
 
 
 class Evil:
@@ -267,6 +337,26 @@ def test_what_tiny_imagenet_lacks_is_one_line(tmp_path):
         opened("tiny_imagenet", tmp_path / "nowhere")
 
 
+def test_tiny_imagenet_whose_val_was_sorted_into_folders(tmp_path):
+    miniatures.tiny_imagenet(tmp_path, TINY, 1, 2)
+    before = opened("tiny_imagenet", tmp_path).stamp()
+    for line in (tmp_path / "val/val_annotations.txt").read_text().splitlines():
+        file, wnid = line.split("\t")[:2]
+        (tmp_path / "val" / wnid / "images").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "val/images" / file).rename(tmp_path / "val" / wnid / "images" / file)
+    source = opened("tiny_imagenet", tmp_path)
+    assert source.stamp() != before
+    members = dict(zip(source.classes, TINY, strict=True))
+    assert all(close(pixels, members[name], range(1, 3), (64, 64)) for name, pixels in shown(source, "test"))
+    for wnid in TINY:
+        shutil.rmtree(tmp_path / "val" / wnid)
+    with pytest.raises(LimbeckError, match=r"val_annotations\.txt lists val_\d\.JPEG, which is not in val/images"):
+        opened("tiny_imagenet", tmp_path).labels("test")
+    (tmp_path / "wnids.txt").write_text("n1\nn1\n")
+    with pytest.raises(LimbeckError, match="lists a class twice"):
+        opened("tiny_imagenet", tmp_path)
+
+
 # --- parquet ----------------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +424,45 @@ def test_parquet_without_names_and_with_other_columns(tmp_path):
         Dataset(source="folder", path="x", label_column="species")
 
 
+def test_a_split_without_labels_is_passed_over_and_configurations_are_not_mixed(tmp_path):
+    root = parquet(tmp_path / "a", ["cat", "dog"], 6)
+    pq.write_table(pa.table({"image": [png("a", 0)], "label": [-1]}), root / "data/test-00000-of-00001.parquet")
+    source = opened("parquet", root)
+    assert source.source_id("test", 0).startswith("data/validation-00000")
+    before = source.stamp()
+    os.utime(root / "data/train-00000-of-00002.parquet", ns=(1, 1))
+    assert opened("parquet", root).stamp() != before
+    pq.write_table(pa.table({"image": [png("a", 0)]}), root / "data/test-00000-of-00001.parquet")
+    assert len(opened("parquet", root).labels("test")) == 6
+    for file in (root / "data").glob("validation-*"):
+        file.unlink()
+    with pytest.raises(LimbeckError, match=r"no labels in column 'label' of its test files"):
+        opened("parquet", root)
+    shutil.copytree(parquet(tmp_path / "b", ["cat", "dog"], 6) / "data", tmp_path / "c/160px")
+    shutil.copytree(tmp_path / "b/data", tmp_path / "c/320px")
+    with pytest.raises(LimbeckError, match=r"several configurations: .*160px, .*320px; set datasets\.x\.path to the folder of one"):
+        opened("parquet", tmp_path / "c")
+    converted = tmp_path / "d/default"
+    for split in ("train", "validation"):
+        (converted / split).mkdir(parents=True)
+        shutil.copy(tmp_path / f"b/data/{split}-00000-of-00002.parquet", converted / split / "0000.parquet")
+    assert len(opened("parquet", tmp_path / "d").labels("train")) == 3
+    other = pa.table({"picture": [png("a", 0)], "label": [0]})
+    pq.write_table(other, tmp_path / "b/data/validation-00000-of-00002.parquet")
+    with pytest.raises(LimbeckError, match=r"no column 'image' in .*validation-00000.*; it has picture, label"):
+        opened("parquet", tmp_path / "b").raw("test", 0)
+
+
+def test_short_names_of_the_hub_are_found_by_wnid(tmp_path):
+    short = [benchmarks.class_name(wnid).split(",")[0] for wnid in benchmarks.members("imagenette")]
+    source = opened("parquet", parquet(tmp_path / "a", short[::-1], 20), classes="imagenette")
+    assert source.classes == tuple(short)
+    texts = [text for _, text in benchmarks.imagenet()]
+    assert benchmarks.told_apart([*texts[:517], "crane2", *texts[518:]])[517] == "crane, lifting machine"
+    assert benchmarks.called("n02012849", ["crane", "tench"]) == "crane"
+    assert benchmarks.called("n02012849", ["crane", "crane, bird"]) is None
+
+
 def test_what_is_wrong_with_parquet_is_one_line(tmp_path):
     root = parquet(tmp_path, ["cat", "dog"], 8)
     with pytest.raises(LimbeckError, match=r"no train-\*\.parquet in .*nowhere or below; set datasets\.x\.path"):
@@ -346,7 +475,7 @@ def test_what_is_wrong_with_parquet_is_one_line(tmp_path):
     table = pa.table({"image": [{"bytes": None, "path": "a.png"}] * 4, "label": [0, 1, 0, 1]})
     pq.write_table(table, file)
     source = opened("parquet", root)
-    with pytest.raises(ValueError, match="has no bytes in its row"):
+    with pytest.raises(ValueError, match=r"cannot be decoded \(no bytes in its row"):
         source.raw("train", 6)
     pq.write_table(pa.table({"image": [b"x"] * 2, "label": [0, 7]}), file)
     with pytest.raises(LimbeckError, match="train has a label 7, its files name 2 classes"):
@@ -407,6 +536,33 @@ def test_bad_files_are_all_named_and_left_out_where_allowed(tmp_path, resize):
             whole = [apply_view(decode(root / "train" / name), View(size=16), 3) for name in names]
             assert np.array_equal(found["images"], np.stack(whole))
         assert "bad_files" not in found.attrs["params"]
+
+
+def test_what_one_view_cannot_take_is_never_left_out(tmp_path):
+    """Else rows of its images would be of others than those of the dataset's other views."""
+    root = miniatures.folders(tmp_path / "in", WOOF[:2], 2)
+    with pytest.raises(
+        LimbeckError, match=r"4 images of train, 0 are allowed: .* larger than the view's 16; .* repair or remove them$"
+    ):
+        ingested(tmp_path, "folder", root, bad_files=9, classes=WOOF[:2], resize="pad")
+
+
+def test_rows_of_views_that_left_out_other_files_are_not_mixed(tmp_path):
+    root = miniatures.folders(tmp_path / "in", WOOF[:2], 3)
+    whole = root / f"train/{WOOF[0]}/{WOOF[0]}_0.JPEG"
+    content = whole.read_bytes()
+    whole.write_bytes(content[:200])
+    without = ingested(tmp_path, "folder", root, 1, 1, WOOF[:2])
+    whole.write_bytes(content)
+    full = ingested(tmp_path, "folder", root, 2, 1, WOOF[:2])
+    chosen = {name: tmp_path / f"{name}.zarr.zip" for name in ("of all", "of less")}
+    spec = {"discovery": {"kind": "random"}, "ipc": 1, "seed": 0, "code": "x"}
+    select.run(spec, full, chosen["of all"])
+    select.run(spec, without, chosen["of less"])
+    pick.run({"size": 16, "ipc": 1, "seed": 0, "code": "x"}, full, chosen["of all"], tmp_path / "d.zarr.zip")
+    for images, prototypes in ((full, "of less"), (without, "of all")):
+        with pytest.raises(LimbeckError, match=rf"'{WOOF[0]}/{WOOF[0]}_0\.JPEG' was left out of one alone"):
+            pick.run({"size": 16, "ipc": 1, "seed": 0, "code": "x"}, images, chosen[prototypes], tmp_path / "e.zarr.zip")
 
 
 def test_a_class_of_bad_files_alone_is_an_error(tmp_path):

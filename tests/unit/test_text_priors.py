@@ -25,9 +25,10 @@ from limbeck.diffusion.sampling import sample
 from limbeck.errors import LimbeckError
 from limbeck.guidance.alignment import AlignmentGuidance
 from limbeck.priors import schedulers
-from limbeck.priors.files import FILES, MANIFEST, missing_files
+from limbeck.priors.files import FILES, MANIFEST
 from limbeck.priors.prompts import prompts
 from limbeck.priors.registry import load_prior
+from limbeck.priors.weights import missing_files
 from limbeck.selection.typicality import typicality
 from limbeck.stages.prior import run as store_prior
 from limbeck.store import read_json
@@ -303,7 +304,8 @@ def test_variants_and_shards_are_brought_into_the_stored_layout(stored, tmp_path
     pipe = StableDiffusionXLPipeline.from_pretrained(stored["sdxl"], dtype=torch.float16)
     pipe.save_pretrained(tmp_path / "fp16", variant="fp16", max_shard_size="20KB")
     assert not (tmp_path / "fp16/unet/diffusion_pytorch_model.safetensors").exists()
-    assert missing_files(tmp_path / "fp16", "sdxl") == []
+    assert missing_files(tmp_path / "fp16", "sdxl", "fp16") == []
+    assert missing_files(tmp_path / "fp16", "sdxl")[0] == "unet/diffusion_pytorch_model.safetensors"
     out = store("sdxl", tmp_path / "fp16", tmp_path / "out", variant="fp16", dtype="float16")
     assert all((out / name).is_file() for name in FILES["sdxl"])
     for name in ("unet/diffusion_pytorch_model.safetensors", "text_encoder_2/model.safetensors"):

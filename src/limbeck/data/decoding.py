@@ -1,6 +1,7 @@
 """Any image file, whatever its format and colours, as 8-bit grayscale or RGB."""
 
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,14 +10,15 @@ from PIL import Image, ImageOps
 
 # Where an image lies: a file, a file's bytes, or its pixels (H, W) or (H, W, 3) uint8.
 Raw = Path | bytes | np.ndarray
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+UNDECODED = "cannot be decoded"  # how every message of :func:`decode` begins
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
 
 
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image; hidden files (``._x.jpg`` of macOS) are none."""
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -59,7 +61,8 @@ def size(raw: Raw) -> tuple[int, int]:
         return raw.shape[0], raw.shape[1]
     try:
         with Image.open(_file(raw)) as file:
-            turned = file.getexif().get(_ORIENTATION, 1) in _TRANSPOSED
+            # Pillow turns a TIFF by itself
+            turned = file.format != "TIFF" and file.getexif().get(_ORIENTATION, 1) in _TRANSPOSED
             return (file.width, file.height) if turned else (file.height, file.width)
     except Exception as error:
         raise ValueError(_why(error)) from None
@@ -72,7 +75,7 @@ def _file(raw: Path | bytes) -> Path | io.BytesIO:
 def _why(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow names the buffer's address of what it got as bytes
-    return f"cannot be decoded ({'no known image format' if 'cannot identify' in text else text})"
+    return f"{UNDECODED} ({'no known image format' if 'cannot identify' in text else text})"
 
 
 def _upper_bits(picture: Image.Image) -> np.ndarray:

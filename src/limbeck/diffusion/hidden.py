@@ -1,10 +1,12 @@
 """What a block inside the denoiser makes of noised latents: diffusion features (DIFT, Tang et al. 2023)."""
 
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.devices import joined
 from limbeck.errors import LimbeckError
 from limbeck.priors.base import Prior
 
@@ -40,13 +42,16 @@ def hidden(prior: Prior, x: Tensor, t: Tensor, labels: Tensor, block: int) -> Te
         found.append(output[-1] if isinstance(output, tuple) else output)
         raise _Reached
 
+    def once(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        found.clear()
+        with suppress(_Reached):
+            prior.ask(x, t, labels)
+        values = found[0].to(x.device, torch.float32)
+        # ASSUME: the paper does not say how a patch's feature map becomes one vector; its mean is free of where things lie
+        return values.flatten(2).mean(dim=2) if values.ndim == 4 else values.mean(dim=1)
+
     handle = prior.blocks[block].register_forward_hook(keep)
     try:
-        prior.denoise(x, t, labels)
-    except _Reached:
-        pass
+        return joined(prior.fitting(once, x, t, labels))
     finally:
         handle.remove()
-    values = found[0]
-    # ASSUME: the paper does not say how a patch's feature map becomes one vector; its mean is free of where things lie
-    return values.flatten(2).mean(dim=2) if values.ndim == 4 else values.mean(dim=1)

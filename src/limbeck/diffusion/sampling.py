@@ -64,7 +64,7 @@ def sample(
     generators: StepGenerators | None = None,
     start: int = 0,
 ) -> Sampled:
-    """Denoise ``noise`` (N, C, H, W) to clean latents.
+    """Denoise ``noise`` (N, C, H, W) to clean latents; it, and the guidances' targets, are on one device, and what comes out too.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def sample(
     """
     stochastic = isinstance(scheduler, DDPMScheduler)
     x, timesteps, grid = noise, scheduler.timesteps, levels(scheduler)
-    norms, x0_norms = torch.zeros(2, len(x), len(timesteps))
+    norms, x0_norms = ([x.new_zeros(len(x))] * start for _ in range(2))
     if start and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(start)
     for index, t in enumerate(timesteps[start:], start):
@@ -106,10 +106,10 @@ def sample(
             output = torch.cat([output, variance], dim=1)
         noise_of = {"generator": generators(index) if generators else None} if stochastic else {}
         following = scheduler.step(output, t, x, **noise_of).prev_sample + shift
-        norms[:, index] = (following - x).flatten(1).norm(dim=1)
-        x0_norms[:, index] = guided.flatten(1).norm(dim=1)
+        norms.append((following - x).flatten(1).norm(dim=1))
+        x0_norms.append(guided.flatten(1).norm(dim=1))
         x = following
-    return Sampled(x, norms, x0_norms)
+    return Sampled(x, torch.stack(norms, dim=1), torch.stack(x0_norms, dim=1))
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:

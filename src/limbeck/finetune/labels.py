@@ -32,9 +32,9 @@ def _exchanged(
     embedding: LabelEmbedding, classes: Sequence[str], known: Mapping[str, int], null: int, generator: torch.Generator
 ) -> LabelEmbedding:
     old: nn.Embedding = embedding.embedding_table
-    new = LabelEmbedding(len(classes), old.embedding_dim, embedding.dropout_prob)
+    new = LabelEmbedding(len(classes), old.embedding_dim, embedding.dropout_prob).to(old.weight.device)
     table = new.embedding_table.weight
-    table.copy_(old.weight[null] + STD * torch.randn(table.shape, generator=generator))
+    table.copy_(old.weight[null] + STD * torch.randn(table.shape, generator=generator).to(table.device))
     for row, name in enumerate(classes):
         if name in known:
             table[row] = old.weight[known[name]]

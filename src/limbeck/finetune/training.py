@@ -213,5 +213,6 @@ def _resume(
         elif kind == "criterion":
             criterion.state[name] = value
         else:
-            optimiser.state[weights[name]][kind] = value
+            # torch keeps the count of steps on the CPU
+            optimiser.state[weights[name]][kind] = value if kind == "step" else value.to(weights[name].device)
     return progress

@@ -39,11 +39,15 @@ class Patch:
         points = self.points[: self.counts[index]][which]
         return points if len(self.rows) else self.centre + self.radii[index] * points
 
-    def noised(self, index: int, level: Level, which: Which = ALL) -> np.ndarray:
-        """M_t = { alpha z_k + sigma eps_k }: (P_t, D); Eq. 5 misses alpha = sqrt(abar), supp. Sec. 6 has it."""
+    def noise(self, index: int) -> np.ndarray:
+        """eps_k of its points at a guided step: (P_t, D)."""
         seed, label, item = self.name
         shape = (int(self.counts[index]), self.points.shape[1])
-        noise = stream(seed, "tangents", label, item, index).standard_normal(shape, dtype=np.float32)[which]
+        return stream(seed, "tangents", label, item, index).standard_normal(shape, dtype=np.float32)
+
+    def noised(self, index: int, level: Level, which: Which = ALL) -> np.ndarray:
+        """M_t = { alpha z_k + sigma eps_k }: (P_t, D); Eq. 5 misses alpha = sqrt(abar), supp. Sec. 6 has it."""
+        noise = self.noise(index)[which]
         noise *= np.float32(level.sigma)
         noise += np.float32(level.alpha) * self.clean(index, which)
         return noise

@@ -1,9 +1,10 @@
 """A guidance depends on nothing but a solver step and its targets; the sampling loop applies it at its hook."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from limbeck.diffusion.levels import Level
@@ -53,6 +54,11 @@ class Targets:
     centroid_spread: Tensor | None = None
     member_spread: Tensor | None = None
     tangents: Tangents | None = None
+
+    def to(self, where: torch.device) -> "Targets":
+        """On a device; tangent spaces follow the latents that they are asked for."""
+        moved = {f.name: v.to(where) for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)  # type: ignore[arg-type]
 
     def prototype(self, target: str) -> Tensor:
         """The prototypes by the option's name."""

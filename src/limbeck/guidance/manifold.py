@@ -89,13 +89,18 @@ class CachedTangents:
     coefficients: np.ndarray
     estimator: str
 
+    def __len__(self) -> int:
+        return len(self.patches)
+
     def __call__(self, step: Step, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        planes = []
-        for patch, ids, weights in zip(self.patches, self.neighbours[:, step.index], self.coefficients[:, step.index], strict=True):
-            used = ids[ids >= 0]
-            points = patch.at(step.index, step.level, self.estimator, used)
-            planes.append(_plane(points, weights[: len(used)], step, self.estimator))
-        return _stacked(planes, x_t)
+        return stacked([self.plane(row, step) for row in range(len(self))], x_t)
+
+    def plane(self, row: int, step: Step) -> tuple[np.ndarray, np.ndarray]:
+        """Basis (D, d) and mean (D,) of one image; of no other step or x_t."""
+        ids, weights = self.neighbours[row, step.index], self.coefficients[row, step.index]
+        used = ids[ids >= 0]
+        points = self.patches[row].at(step.index, step.level, self.estimator, used)
+        return _plane(points, weights[: len(used)], step, self.estimator)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class OnlineTangents:
             points, _ = neighbours_of(patch, x, step.index, step.level, self.options)
             found = tangent(points, self.options["d"], self.options["eigensolver"], self.options["tolerance"])
             planes.append(_plane(points, found.coefficients, step, self.options["estimator"]))
-        return _stacked(planes, x_t)
+        return stacked(planes, x_t)
 
 
 def neighbours_of(
@@ -136,7 +141,8 @@ def _plane(points: np.ndarray, coefficients: np.ndarray, step: Step, estimator: 
     return lift(points - mean, coefficients), mean * np.float32(step.level.alpha) if estimator == "expected" else mean
 
 
-def _stacked(planes: Sequence[tuple[np.ndarray, np.ndarray]], x_t: Tensor) -> tuple[Tensor, Tensor]:
+def stacked(planes: Sequence[tuple[np.ndarray, np.ndarray]], x_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Bases (N, D, d) and means (N, D) where x_t is."""
     bases, means = (torch.from_numpy(np.stack(column)).to(x_t) for column in zip(*planes, strict=True))
     return bases, means
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 from transformers.utils import logging
 
 from limbeck.data.paths import local_folder
+from limbeck.devices import Fitting, device
 from limbeck.errors import LimbeckError
 from limbeck.metrics.files import LAYOUT, folder_files
 
@@ -42,7 +43,7 @@ class HfExtractor:
         if loaded["missing_keys"]:  # they would be random numbers
             lacking = sorted(loaded["missing_keys"])
             raise LimbeckError(f"{key}: the weights in {folder} are incomplete: no {lacking[0]} and {len(lacking) - 1} more")
-        self.model = model.eval().requires_grad_(False)
+        self.model, self._fitting = model.eval().requires_grad_(False).to(device()), Fitting()
         try:
             self.dim = self.features(np.zeros((1, 8, 8, 3), np.uint8)).shape[1]
         except Exception as error:
@@ -69,12 +70,14 @@ class HfExtractor:
     def features(self, images: np.ndarray) -> Tensor:
         """(n, dim) of uint8 images (n, H, W, C)."""
         pictures = [Image.fromarray(i[..., 0] if i.shape[-1] == 1 else i).convert("RGB") for i in images]
-        return self.pooled(self.model(pixel_values=self.processor(images=pictures, return_tensors="pt")["pixel_values"]))
+        x = self.processor(images=pictures, return_tensors="pt")["pixel_values"].to(self.model.device)
+        return self.pooled(self.model(pixel_values=x)).cpu()
 
     def batches(self, images: np.ndarray, size: int = 50) -> Iterator[tuple[np.ndarray, None]]:
         """Features (n, dim) of uint8 images (N, H, W, C), a batch at a time; it classifies nothing."""
         for start in range(0, len(images), size):
-            yield self.features(images[start : start + size]).numpy(), None
+            for found in self._fitting(self.features, images[start : start + size]):
+                yield found.numpy(), None
 
 
 def load(spec: Mapping[str, Any], teacher: None = None, record: None = None) -> HfExtractor:  # noqa: ARG001

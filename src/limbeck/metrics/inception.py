@@ -33,7 +33,7 @@ class InceptionExtractor(ScriptExtractor):
     @torch.inference_mode()
     def features(self, images: np.ndarray) -> Tensor:
         """(n, dim) of uint8 images (n, H, W, C)."""
-        return self.model(self.pixels(images), return_features=True).to(torch.float32)
+        return self.model(self.pixels(images).to(self._where), return_features=True).to("cpu", torch.float32)
 
 
 def clean_resized(image: np.ndarray) -> np.ndarray:

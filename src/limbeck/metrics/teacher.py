@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from limbeck.devices import Fitting, device
 from limbeck.store import read_json
 from limbeck.students.construct import construct
 from limbeck.students.inputs import Normalisation, network_input
@@ -26,6 +27,8 @@ class TeacherExtractor:
         self.classes: list[str] = info["classes"]
         self.model: nn.Module = construct(info["architecture"], info["input"]["channels"], len(self.classes), self.size).eval()
         self.model.load_state_dict(load_file(weights))
+        self.model.to(where := device())
+        self._where, self._fitting = where, Fitting()
         self.dim = int(self.model.head.in_features)  # type: ignore[union-attr, arg-type]
         self.files = {"weights": weights}
 
@@ -33,13 +36,20 @@ class TeacherExtractor:
     def batches(self, images: np.ndarray, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(features (n, dim), predicted class (n,)) of uint8 images (N, H, W, C), a batch at a time."""
         for start in range(0, len(images), size):
-            features = self.model.features(network_input(images[start : start + size], self.normalise))  # type: ignore[operator]
-            yield features.numpy(), self.model.head(features).argmax(1).numpy()  # type: ignore[operator]
+            yield from self._fitting(self._seen, images[start : start + size])
+
+    def _seen(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        features = self.model.features(self._input(images))  # type: ignore[operator]
+        return features.cpu().numpy(), self.model.head(features).argmax(1).cpu().numpy()  # type: ignore[operator]
+
+    def _input(self, images: np.ndarray) -> Tensor:
+        return network_input(images, self.normalise).to(self._where)
 
     @torch.inference_mode()
     def logits(self, images: np.ndarray) -> Tensor:
         """(N, classes) of uint8 images (N, H, W, C) of the teacher's size."""
-        return torch.cat([self.model(network_input(images[i : i + 250], self.normalise)) for i in range(0, len(images), 250)])
+        parts = [images[i : i + 250] for i in range(0, len(images), 250)]
+        return torch.cat([found for part in parts for found in self._fitting(lambda x: self.model(self._input(x)).cpu(), part)])
 
 
 def load(spec: Mapping[str, Any], teacher: Path, record: Path) -> TeacherExtractor:  # noqa: ARG001

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.devices import Fitting, device
 from limbeck.errors import LimbeckError
 from limbeck.metrics.files import script_file
 
@@ -25,9 +26,9 @@ class ScriptExtractor:
     def __init__(self, spec: Mapping[str, Any], key: str):
         path = script_file(spec["weights"], key)
         self.files: dict[str, Path] = {"weights": path}
-        self.options, self.size = spec, spec.get("size")
+        self.options, self.size, self._where, self._fitting = spec, spec.get("size"), device(), Fitting()
         try:
-            self.model = torch.jit.load(path, map_location="cpu").eval()
+            self.model = torch.jit.load(path, map_location=self._where).eval()
         except (RuntimeError, ValueError) as error:
             raise LimbeckError(f"{key}: cannot read {path} as TorchScript ({' '.join(str(error).split())[:300]})") from None
         try:
@@ -53,12 +54,13 @@ class ScriptExtractor:
     @torch.inference_mode()
     def features(self, images: np.ndarray) -> Tensor:
         """(n, dim) of uint8 images (n, H, W, C)."""
-        return self.model(self.pixels(images)).to(torch.float32)
+        return self.model(self.pixels(images).to(self._where)).to("cpu", torch.float32)
 
     def batches(self, images: np.ndarray, size: int = 50) -> Iterator[tuple[np.ndarray, None]]:
         """Features (n, dim) of uint8 images (N, H, W, C), a batch at a time; it classifies nothing."""
         for start in range(0, len(images), size):
-            yield self.features(images[start : start + size]).numpy(), None
+            for found in self._fitting(self.features, images[start : start + size]):
+                yield found.numpy(), None
 
 
 def rgb(images: np.ndarray) -> np.ndarray:

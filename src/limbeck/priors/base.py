@@ -13,13 +13,16 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
+from limbeck.devices import Fitting, device, joined
 from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
+from limbeck.priors.arithmetic import Arithmetic
 from limbeck.priors.files import INDEX
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # its advice about optional packages
 disable_progress_bar()
 transformers_logging.disable_progress_bar()
+PLAIN = Arithmetic()
 
 
 class Prior(Protocol):
@@ -27,6 +30,8 @@ class Prior(Protocol):
 
     latent_shape: tuple[int, int, int]
     null: int  # the label of "no class"
+    device: torch.device  # of the networks
+    fitting: Fitting  # of the denoiser
 
     @property
     def schedule(self) -> Schedule:
@@ -56,6 +61,10 @@ class Prior(Protocol):
         """
         ...
 
+    def ask(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same in one piece, whatever the device's memory."""
+        ...
+
     def scheduler(self, solver: str, steps: int) -> Any:
         """A diffusers scheduler with ``steps`` timesteps set."""
         ...
@@ -67,16 +76,19 @@ def vae_factor(config: Mapping[str, Any]) -> int:
 
 
 class VaePrior:
-    """Images of side ``size`` to latents and back.
+    """Images of side ``size`` to latents and back; and what all families' denoisers share, which move to the device and back.
+
+    Tensors are taken and returned as float32 wherever the caller has them.
 
     Raises
     ------
     LimbeckError: a size that the VAE does not divide.
     """
 
-    def __init__(self, name: str, vae: AutoencoderKL, size: int):
-        self.name = name
-        self.vae = vae.eval().requires_grad_(False)
+    def __init__(self, name: str, vae: AutoencoderKL, size: int, arithmetic: Arithmetic = PLAIN):
+        self.name, self.arithmetic, self.device = name, arithmetic, device()
+        self.vae = vae.eval().requires_grad_(False).to(self.device, arithmetic.of_vae(vae))
+        self.fitting, self._encodes, self._decodes = Fitting(), Fitting(), Fitting()
         self._shift = getattr(vae.config, "shift_factor", None) or 0.0
         factor = vae_factor(vae.config)
         if size % factor:
@@ -93,25 +105,53 @@ class VaePrior:
             raise LimbeckError(
                 f"prior {self.name}: its VAE takes {wanted} channels, the images have {x.shape[1]}; set datasets.*.channels"
             )
-        means = self.vae.encode(x).latent_dist.mean
+        means = joined(self._encodes(lambda part: back(self.vae.encode(self._there(part)).latent_dist.mean, part), x))
         return (means - self._shift) * self.vae.config.scaling_factor
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, channels: int) -> np.ndarray:
-        x = self.vae.decode(latents / self.vae.config.scaling_factor + self._shift).sample
+        z = latents / self.vae.config.scaling_factor + self._shift
+        x = joined(self._decodes(lambda part: self.vae.decode(self._there(part)).sample.float().cpu(), z))
         if x.shape[1] == 3 and channels == 1:
             x = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         x = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return x.permute(0, 2, 3, 1).contiguous().numpy()
 
+    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        if torch.is_grad_enabled():
+            return self.ask(x, t, labels)  # pieces would not save what is kept for the gradient
+        each = [t] if isinstance(t, Tensor) and t.ndim else []  # a timestep for each image
+        parts = self.fitting(lambda x, labels, *own: self.ask(x, own[0] if own else t, labels), x, labels, *each)
+        variances = [variance for _, variance in parts if variance is not None]
+        return joined([output for output, _ in parts]), joined(variances) if variances else None
 
-def load_vae(folder: Path, size: int) -> VaePrior:
+    def ask(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        with self.arithmetic.kernel():
+            output, variance = self.forward(
+                x.to(self.device, self.arithmetic.dtype), t.to(self.device) if isinstance(t, Tensor) else t, labels
+            )
+        return back(output, x), None if variance is None else back(variance, x)
+
+    def forward(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A family's own :meth:`Prior.denoise`, of ``x`` and ``t`` on the device, in the networks' precision."""
+        raise NotImplementedError
+
+    def _there(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.vae.dtype)
+
+
+def back(found: Tensor, asked: Tensor) -> Tensor:
+    """What a network made of ``asked``, as float32 on that one's device."""
+    return found.to(asked.device, torch.float32)
+
+
+def load_vae(folder: Path, size: int, compute: str = "float32") -> VaePrior:
     """The VAE alone of the prior stored in ``folder``."""
     try:
         vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32, low_cpu_mem_usage=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise LimbeckError(f"prior {folder}: its VAE cannot be loaded ({' '.join(str(error).split())[:300]})") from None
-    return VaePrior(str(folder), vae, size)
+    return VaePrior(str(folder), vae, size, Arithmetic(compute))
 
 
 def load_pipeline(kind: type[DiffusionPipeline], name: str, absent: Sequence[str] = (), **options: Any) -> DiffusionPipeline:

@@ -11,6 +11,7 @@ from torch import Tensor
 from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.priors import schedulers
+from limbeck.priors.arithmetic import Arithmetic
 from limbeck.priors.base import VaePrior, load_pipeline, vae_factor
 from limbeck.priors.files import class_table, match_classes
 
@@ -28,11 +29,12 @@ def save(
 class DitPrior(VaePrior):
     """A loaded DiT with its VAE; see :class:`limbeck.priors.base.Prior`. It knows images of one size only."""
 
-    def __init__(self, folder: Path | str, size: int | None = None):
-        pipe = self.load(str(folder))
+    def __init__(self, folder: Path | str, size: int | None = None, **arithmetic: Any):
+        how = Arithmetic(**arithmetic)
+        pipe = self.load(str(folder), **how.load)
         config = pipe.transformer.config
-        super().__init__(str(folder), pipe.vae, size or config.sample_size * vae_factor(pipe.vae.config))
-        self.transformer = pipe.transformer.eval().requires_grad_(False)
+        super().__init__(str(folder), pipe.vae, size or config.sample_size * vae_factor(pipe.vae.config), how)
+        self.transformer = how.ready(pipe.transformer, self.device)
         self._scheduler_config = dict(pipe.scheduler.config)
         takes = (config.in_channels, config.sample_size, config.sample_size)
         if self.latent_shape != takes:
@@ -62,9 +64,9 @@ class DitPrior(VaePrior):
     def class_ids(self, classes: Sequence[str]) -> list[int]:
         return match_classes(class_table(self.name), classes, self.name)
 
-    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        timestep = torch.as_tensor(t).long().expand(len(x))
-        out = self.transformer(x, timestep=timestep, class_labels=labels).sample
+    def forward(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        timestep = torch.as_tensor(t).long().expand(len(x)).to(x.device)
+        out = self.transformer(x, timestep=timestep, class_labels=labels.to(x.device)).sample
         channels = x.shape[1]
         return out[:, :channels], (out[:, channels:] if out.shape[1] > channels else None)
 

@@ -42,31 +42,10 @@ def all_files(folder: Path, family: str) -> tuple[str, ...]:
     return FILES[family] + tuple(name for name in OPTIONAL.get(family, ()) if (folder / name).is_file())
 
 
-def missing_files(folder: Path, family: str) -> list[str]:
-    """Files without which no prior of the family can be loaded from a local folder, whatever the variant of its weights.
-
-    Weights may be sharded or carry a variant's name (``model.fp16.safetensors``); tokenizers may be in the older layout.
-    """
-    missing = [name for name in (INDEX, SCHEDULER) if not (folder / name).is_file()]
-    for name in FILES[family][2:]:
-        part = (folder / name).parent
-        stem = "tokenizer_config.json" if "tokenizer" in name else name.split("/")[1]
-        pattern = stem.replace(".safetensors", "*.safetensors")
-        if not any(part.glob(pattern)):
-            missing.append(f"{part.name}/{stem}")
-    return list(dict.fromkeys(missing))
-
-
 def weight_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the weights that a stored prior is loaded from, by the manifest."""
     hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["results"]["sha256"]
     return {name: value for name, value in hashes.items() if name.endswith(".safetensors") and name != DELTA}
-
-
-def native_size(folder: Path) -> int:
-    """The side of the images that the DiT in a folder takes, from its configuration."""
-    denoiser, vae = (json.loads((folder / part / "config.json").read_text(encoding="utf-8")) for part in ("transformer", "vae"))
-    return int(denoiser["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1))
 
 
 def class_table(folder: Path | str) -> dict[int, str]:
@@ -74,9 +53,9 @@ def class_table(folder: Path | str) -> dict[int, str]:
     path = Path(folder) / INDEX
     try:
         id2label = json.loads(path.read_text(encoding="utf-8"))["id2label"]
-    except (OSError, ValueError, KeyError) as error:
+        return {int(number): str(text) for number, text in id2label.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LimbeckError(f"prior {folder}: {path} has no class table 'id2label' ({type(error).__name__})") from None
-    return {int(number): str(text) for number, text in id2label.items()}
 
 
 def known_classes(table: Mapping[int, str], classes: Sequence[str]) -> dict[str, int]:

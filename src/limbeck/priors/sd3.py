@@ -1,6 +1,5 @@
 """Stable Diffusion 3: a flow-matching transformer on CLIP's and T5's embeddings; it predicts the velocity eps - z0."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +14,6 @@ from limbeck.priors.text import Embedded, TextPrior, encoded
 class Sd3Prior(TextPrior):
     """SD3 and SD3.5; without T5, where the stored prior has none, its embeddings are zeros."""
 
-    def __init__(self, folder: Path | str, size: int, prompt: str = "{name}"):
-        super().__init__(folder, self.load(str(folder)), size, prompt)
-
     @staticmethod
     def load(name: str, t5: bool = True, **options: Any) -> StableDiffusion3Pipeline:
         """The pipeline in a folder or under a hub name."""
@@ -31,8 +27,8 @@ class Sd3Prior(TextPrior):
     def embed(self, prompt: str | None) -> Embedded:
         return encoded(self.pipe, prompt, pooled=True, prompt_2=None, prompt_3=None)
 
-    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         found = self.conditions(labels)
-        timestep = torch.as_tensor(t).expand(len(x))
+        timestep = torch.as_tensor(t).expand(len(x)).to(x.device)
         out = self.pipe.transformer(x, timestep=timestep, encoder_hidden_states=found["hidden"], pooled_projections=found["pooled"])
         return out.sample, None

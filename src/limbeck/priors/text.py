@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limbeck.diffusion.schedule import Schedule
 from limbeck.priors import schedulers
+from limbeck.priors.arithmetic import Arithmetic
 from limbeck.priors.base import VaePrior
 from limbeck.priors.prompts import prompts
 
@@ -22,14 +23,21 @@ class TextPrior(VaePrior):
 
     null = -1
 
-    def __init__(self, folder: Path | str, pipe: DiffusionPipeline, size: int, prompt: str):
-        super().__init__(str(folder), pipe.vae, size)
-        self.pipe, self._template = pipe, prompt
-        for module in pipe.components.values():
+    def __init__(self, folder: Path | str, size: int, prompt: str = "{name}", **arithmetic: Any):
+        how = Arithmetic(**arithmetic)
+        self.pipe, self._template = self.load(str(folder), **how.load), prompt
+        super().__init__(str(folder), self.pipe.vae, size, how)
+        for module in self.pipe.components.values():
             if isinstance(module, torch.nn.Module):
-                module.eval().requires_grad_(False)
+                module.eval().requires_grad_(False).to(self.device)
+        how.ready(self.pipe.unet if hasattr(self.pipe, "unet") else self.pipe.transformer, self.device)
         self._prompts: list[str] = []
         self._embedded: dict[int, Embedded] = {}
+
+    @staticmethod
+    def load(name: str, **options: Any) -> DiffusionPipeline:
+        """The pipeline in a folder or under a hub name."""
+        raise NotImplementedError
 
     @property
     def schedule(self) -> Schedule:
@@ -57,7 +65,7 @@ class TextPrior(VaePrior):
         rows = [self._embedded[label] for label in labels.tolist()]
         for label in list(self._embedded)[:-KEPT]:
             del self._embedded[label]
-        return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        return {key: torch.stack([row[key] for row in rows]).to(self.device) for key in rows[0]}
 
     def scheduler(self, solver: str, steps: int) -> schedulers.Scheduler:
         return schedulers.build(dict(self.pipe.scheduler.config), solver, steps)
@@ -65,6 +73,8 @@ class TextPrior(VaePrior):
 
 def encoded(pipe: Any, prompt: str | None, pooled: bool, **more: Any) -> Embedded:
     """``pipe.encode_prompt`` of one prompt, or its default for no negative prompt (SDXL's base: zeros)."""
-    found = pipe.encode_prompt(prompt or "", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True, **more)
+    found = pipe.encode_prompt(
+        prompt or "", device=pipe.vae.device, num_images_per_prompt=1, do_classifier_free_guidance=True, **more
+    )
     which = 1 if prompt is None else 0
     return {"hidden": found[which][0], **({"pooled": found[which + 2][0]} if pooled else {})}

@@ -17,9 +17,6 @@ AESTHETIC = (6.0, 2.5)  # the refiner's scores of prompt and negative prompt, di
 class SdPrior(TextPrior):
     """Stable Diffusion 1.5 and its relatives: one text encoder."""
 
-    def __init__(self, folder: Path | str, size: int, prompt: str = "{name}"):
-        super().__init__(folder, self.load(str(folder)), size, prompt)
-
     @staticmethod
     def load(name: str, **options: Any) -> StableDiffusionPipeline:
         """The pipeline in a folder or under a hub name, without its safety checker."""
@@ -29,7 +26,7 @@ class SdPrior(TextPrior):
     def embed(self, prompt: str | None) -> Embedded:
         return encoded(self.pipe, prompt, pooled=False)
 
-    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.pipe.unet(x, t, encoder_hidden_states=self.conditions(labels)["hidden"]).sample, None
 
 
@@ -41,10 +38,16 @@ class SdxlPrior(TextPrior):
     """
 
     def __init__(
-        self, folder: Path | str, size: int, prompt: str = "{name}", refiner: Path | str | None = None, refiner_start: float = 0.8
+        self,
+        folder: Path | str,
+        size: int,
+        prompt: str = "{name}",
+        refiner: Path | str | None = None,
+        refiner_start: float = 0.8,
+        **arithmetic: Any,
     ):
-        super().__init__(folder, self.load(str(folder)), size, prompt)
-        self.refiner = SdxlRefiner(refiner, size, prompt) if refiner else None
+        super().__init__(folder, size, prompt, **arithmetic)
+        self.refiner = SdxlRefiner(refiner, size, prompt, **arithmetic) if refiner else None
         self._sizes = torch.tensor([size, size, 0.0, 0.0, size, size])
         steps = self.pipe.scheduler.config.num_train_timesteps
         self._cutoff = round(steps - refiner_start * steps)
@@ -62,17 +65,17 @@ class SdxlPrior(TextPrior):
     def embed(self, prompt: str | None) -> Embedded:
         return {**encoded(self.pipe, prompt, pooled=True), "ids": self._sizes}
 
-    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.refiner and t < self._cutoff:
-            return self.refiner.denoise(x, t, labels)
+            return self.refiner.forward(x, t, labels)
         return _conditioned(self.pipe.unet, x, t, self.conditions(labels)), None
 
 
 class SdxlRefiner(TextPrior):
     """SDXL's refiner: the second text encoder alone, an aesthetic score in place of the target size. Not used by itself."""
 
-    def __init__(self, folder: Path | str, size: int, prompt: str = "{name}"):
-        super().__init__(folder, self.load(str(folder)), size, prompt)
+    def __init__(self, folder: Path | str, size: int, prompt: str = "{name}", **arithmetic: Any):
+        super().__init__(folder, size, prompt, **arithmetic)
         if not self.pipe.config.get("requires_aesthetics_score"):
             raise LimbeckError(f"prior {folder}: not a refiner of SDXL (it asks for no aesthetic score); set its family to sdxl")
         self._sizes = [float(size), float(size), 0.0, 0.0]
@@ -87,7 +90,7 @@ class SdxlRefiner(TextPrior):
         score = AESTHETIC[prompt is None]
         return {**encoded(self.pipe, prompt, pooled=True), "ids": torch.tensor([*self._sizes, score])}
 
-    def denoise(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, t: float | Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         return _conditioned(self.pipe.unet, x, t, self.conditions(labels)), None
 
 

@@ -20,7 +20,6 @@ from limbeck.store import digest, replacing
 from limbeck.students.construct import construct
 from limbeck.students.evaluation import order_complaint, permuted, predict
 from limbeck.students.labels import Online
-from limbeck.students.training import DEVICE
 
 
 def read_set(paths: Sequence[Path], settings: Settings) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +47,6 @@ def online(
     for name, teacher in zip(spec["teachers"], teachers, strict=True):
         if teacher.classes != names:
             raise LimbeckError(f"teacher {name}: its classes are not those of {distilled}, or in another order")
-        teacher.model.to(DEVICE)
         seen = predict(teacher.model, resize_to(images, teacher.size), teacher.normalise)
         if found := permuted(seen, labels, len(names)):
             raise LimbeckError(

@@ -23,11 +23,38 @@ Spec = Mapping[str, Any]
 T = TypeVar("T")
 # Parts of a spec that decide reruns but are not parameters: they must not change an artifact's bytes.
 NOT_PARAMS = ("code", "stamp")
+LEFT_OUT = "left_out"  # attribute: source ids of images that could not be decoded
 
 
 def params(spec: Spec, *without: str) -> dict[str, Any]:
     """The spec's parameters as recorded in an artifact."""
     return {key: value for key, value in spec.items() if key not in (*NOT_PARAMS, *without)}
+
+
+def header_of(artifact: Artifact) -> dict[str, Any]:
+    """What every artifact made of another says as that one does: class names, which of them it has, and the images left out."""
+    return {key: artifact.attrs[key] for key in ("classes", "class_range", LEFT_OUT) if key in artifact.attrs}
+
+
+def left_out_of(parts: Sequence[Artifact]) -> dict[str, list[str]]:
+    """The attribute for what is made of several shards; none where they have none."""
+    names = sorted({name for part in parts for name in part.attrs.get(LEFT_OUT, [])})
+    return {LEFT_OUT: names} if names else {}
+
+
+def same_rows(*artifacts: Artifact) -> None:
+    """Refuse artifacts whose rows are not those of the same images.
+
+    Each view of a dataset is ingested by itself: where a file was repaired in between, one has left it out and the other has not.
+    """
+    first, *others = artifacts
+    for other in others:
+        if first.attrs.get(LEFT_OUT, []) != other.attrs.get(LEFT_OUT, []):
+            names = sorted(set(first.attrs.get(LEFT_OUT, [])) ^ set(other.attrs.get(LEFT_OUT, [])))
+            raise LimbeckError(
+                f"{first.path} and {other.path} are not of the same images: {names[0]!r} was left out of one alone (a file changed "
+                "between two runs of ingest); delete the dataset's images/ folders of all views and run again"
+            )
 
 
 def class_rows(labels: np.ndarray) -> Iterator[tuple[int, slice]]:

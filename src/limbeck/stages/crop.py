@@ -12,7 +12,7 @@ from limbeck.data.preprocessing import resized
 from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.seeds import stream
 from limbeck.selection.crops import random_boxes
-from limbeck.stages.common import Spec, class_rows, params, progress, write_joined
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress, write_joined
 from limbeck.store import Artifact
 
 BATCH = 250
@@ -25,7 +25,7 @@ def run(spec: Spec, images: Path, teacher: Path, record: Path, patches: Path) ->
     found: dict[str, list[np.ndarray]] = {"rows": [], "boxes": [], "scores": [], "labels": []}
     with Artifact(images, IMAGES) as source, progress("crop") as report:
         labels, size = source["labels"], source.shape("images")[1]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         for label, at in class_rows(labels):
             order = stream(seed, "crop.images", label).permutation(at.stop - at.start)
             rows = at.start + np.sort(order[: options["crop_images"]])

@@ -7,7 +7,7 @@ import numpy as np
 from limbeck.artifacts import STARTS, STATISTICS
 from limbeck.errors import LimbeckError
 from limbeck.selection.group import Sampling, search
-from limbeck.stages.common import Spec, params
+from limbeck.stages.common import Spec, header_of, params
 from limbeck.store import Artifact, create
 
 TERMS = ("l_mu", "l_sd", "l_skew")
@@ -17,7 +17,7 @@ def run(spec: Spec, statistics: Path, starts: Path, threads: int = 1) -> None:
     """Write ``starts`` from the classes' Gaussians; the threads change nothing in it."""
     with Artifact(statistics, STATISTICS) as found:
         classes, variance = found["labels"], found["variance"]
-        header = {key: found.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(found)
     try:
         groups = search(np.sqrt(variance.reshape(len(variance), -1)), classes.tolist(), sampling_of(spec), spec["seed"], threads)
     except ValueError as error:

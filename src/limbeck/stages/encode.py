@@ -5,18 +5,18 @@ from pathlib import Path
 from limbeck.artifacts import IMAGES, LATENTS
 from limbeck.priors.base import load_vae
 from limbeck.priors.files import weight_digests
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress
 from limbeck.store import Artifact, create
 
 
 def run(spec: Spec, images: Path, prior: Path, latents: Path) -> None:
     """Write ``latents``. Batches never span classes, so the numbers do not depend on the number of shards."""
-    vae = load_vae(prior.parent, spec["size"])
+    vae = load_vae(prior.parent, spec["size"], spec.get("compute", "float32"))
     digests = {"vae": weight_digests(prior.parent)["vae/diffusion_pytorch_model.safetensors"]}
     with Artifact(images, IMAGES) as source, progress("encode") as report:
         labels = source["labels"]
         shapes = {"latents": (len(labels), *vae.latent_shape), "labels": labels.shape}
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         with create(latents, LATENTS, shapes, params(spec), {"images": images}, digests, **header) as out:
             for _, rows in class_rows(labels):
                 for start in range(rows.start, rows.stop, spec["batch"]):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from limbeck.artifacts import FEATURES
 from limbeck.components import EXTRACTORS
-from limbeck.stages.common import Spec, class_rows, params, progress, resize_to
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress, resize_to
 from limbeck.store import Artifact, create
 
 
@@ -14,7 +14,7 @@ def run(spec: Spec, images: Path, features: Path, teacher: Path | None = None, r
     extractor = import_module(EXTRACTORS[spec["kind"]]).load(spec, teacher, record)
     with Artifact(images) as source, progress("features") as report:
         labels = source["labels"]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         shapes = {"features": (len(labels), extractor.dim), "labels": labels.shape}
         if extractor.classifies:
             shapes["correct"] = labels.shape

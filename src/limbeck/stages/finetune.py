@@ -24,7 +24,7 @@ from limbeck.finetune.training import Checkpoint, Data, tune
 from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, known_classes, weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
-from limbeck.stages.prior import stored
+from limbeck.stages.prior import forget_places, stored
 from limbeck.store import digest
 
 NETWORK = {"dit": "transformer", "sd": "unet", "sdxl": "unet"}  # the folder of a family's denoiser
@@ -58,6 +58,11 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint
             history = tune(network, prior.denoise, _criterion(options, schedule, len(classes)), data, options, checkpoint, report)
         except ValueError as error:
             raise LimbeckError(f"priors.{index.parent.name}: {error}") from None
+        except torch.OutOfMemoryError:
+            raise LimbeckError(
+                f"priors.{index.parent.name}.finetune.batch_size: {options.batch_size} do not fit into the device's memory; lower "
+                "it, and raise accumulate as much"
+            ) from None
     with stored(spec, index) as part:
         _save(part, folder, spec, network, name, options, classes if about.get("new_classes") else None)
         _plot(part / LOSS, history)
@@ -95,9 +100,11 @@ def _save(part: Path, base: Path, spec: Spec, network: nn.Module, name: str, opt
     """The base's files with the tuned denoiser in place of its own; DiffFit's trained values beside them."""
     if options.mode == "difffit":
         delta = {key: value.detach().contiguous() for key, value in trained(network).items()}
-        save_file(delta, part / DELTA, {"base": json.dumps(weight_digests(base)), "network": name})
+        # one entry: safetensors writes several in random order
+        save_file(delta, part / DELTA, {"about": json.dumps({"base": weight_digests(base), "network": name}, sort_keys=True)})
         fold_scales(network)
     network.to(getattr(torch, spec["dtype"])).save_pretrained(part / name, max_shard_size="1000GB")  # type: ignore[operator]
+    forget_places(part)
     for file in all_files(base, spec["family"]):
         if not file.startswith(f"{name}/"):
             (part / file).parent.mkdir(exist_ok=True)

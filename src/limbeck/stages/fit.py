@@ -8,7 +8,7 @@ import numpy as np
 from limbeck.artifacts import CLUSTERS, TREE
 from limbeck.components import FIT
 from limbeck.discovery.base import Clusters, Tree
-from limbeck.stages.common import Spec, class_rows, params, progress, read_class, write_joined
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress, read_class, write_joined
 from limbeck.store import Artifact
 
 NODES = ("start", "stop", "parent", "depth", "split")
@@ -21,7 +21,7 @@ def run(spec: Spec, points: Path, fit: Path) -> None:
     rows: dict[str, list[np.ndarray]] = {}
     with Artifact(points) as source, progress("fit") as report:
         labels = source["labels"]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         for label, where in class_rows(labels):
             found = kernel(read_class(source, where), options, label)
             arrays = _of_tree(found, label, where.start) if isinstance(found, Tree) else _of_clusters(found, label)

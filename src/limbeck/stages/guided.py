@@ -1,5 +1,6 @@
 """What guidance reads while sampling: a batch's prototypes, and where a method has them, its tangent spaces."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 from limbeck.artifacts import PROTOTYPES, TARGETS
 from limbeck.components import PLANES
+from limbeck.diffusion.levels import Level
 from limbeck.guidance.base import Guidance, Targets
 from limbeck.stages.common import Spec, class_rows
 from limbeck.store import Artifact
@@ -16,7 +18,10 @@ NAMES = ("centroids", "members", "centroid_spread", "member_spread")
 
 
 class Guided:
-    """The artifacts behind a method's guidance; every one is None where the method does not need it."""
+    """The artifacts behind a method's guidance; every one is None where the method does not need it.
+
+    grid: the levels of the solver's steps.
+    """
 
     def __init__(
         self,
@@ -25,10 +30,11 @@ class Guided:
         targets: Path | None = None,
         latents: Path | None = None,
         tangents: Path | None = None,
+        grid: Sequence[Level] = (),
     ):
         self.options = spec["tangents"]
         # by name, so that an edit there reruns only methods with tangents
-        self.planes = import_module(PLANES).Planes(spec, latents, tangents) if self.options else None
+        self.planes = import_module(PLANES).Planes(spec, latents, tangents, grid) if self.options else None
         if path := targets or prototypes:  # re-encoded ones have neither means nor spreads
             with Artifact(path, TARGETS if targets else PROTOTYPES) as found:
                 self.prototypes = {name: torch.from_numpy(found[name]) for name in NAMES if name in found}
@@ -48,4 +54,4 @@ class Guided:
     def traces(self, guidance: list[Guidance]) -> dict[str, np.ndarray]:
         """Those arrays of a sampled batch."""
         shares = [share for g in guidance if (share := getattr(g, "share", None))]
-        return {"tangent_share": torch.stack(shares[0], dim=1).numpy()} if shares else {}
+        return {"tangent_share": torch.stack(shares[0], dim=1).cpu().numpy()} if shares else {}

@@ -11,7 +11,7 @@ from limbeck.data.decoding import decode
 from limbeck.data.folders import class_files
 from limbeck.data.preprocessing import apply_view
 from limbeck.errors import LimbeckError
-from limbeck.stages.common import Spec, params, progress
+from limbeck.stages.common import Spec, header_of, params, progress
 from limbeck.store import Artifact, create
 
 
@@ -23,7 +23,7 @@ def run(spec: Spec, images: Path, distilled: Path) -> None:
     """
     view, key = View.model_validate(spec["view"]), f"methods.{spec['method']}.path"
     with Artifact(images, IMAGES) as source:
-        header = {name: source.attrs[name] for name in ("classes", "class_range")}
+        header = header_of(source)
     files = class_files(spec["path"], header["classes"], spec["ipc"], key)[slice(*header["class_range"])]
     n = len(files) * spec["ipc"]
     shapes = {"images": (n, view.size, view.size, spec["channels"]), "labels": (n,)}

@@ -17,7 +17,7 @@ from limbeck.data.decoding import Raw
 from limbeck.data.preprocessing import apply_view, cut_windows, window_corners
 from limbeck.data.sources import open_source
 from limbeck.data.sources.base import Source
-from limbeck.stages.common import Spec, params, progress
+from limbeck.stages.common import LEFT_OUT, Spec, params, progress
 from limbeck.store import Writer, create
 
 BLOCK = 2**24  # bytes of pixels handed to the artifact at once
@@ -43,9 +43,10 @@ def run(spec: Spec, images: Path, threads: int = 1) -> None:
         ingest.write(images, recorded, header, rows, labels[rows])
     except _BadFilesError:
         bad, ingest.bad = ingest.bad, {}
-        _judge(source, spec["split"], labels, bad, spec["bad_files"])
+        # what one view cannot take another can: were it left out, their rows would be of different images
+        _judge(source, spec["split"], labels, bad, 0 if ingest.unfit else spec["bad_files"])
         left = np.array([row not in bad for row in rows.tolist()])
-        header["left_out"] = [source.source_id(spec["split"], row) for row in sorted(bad)]
+        header[LEFT_OUT] = [source.source_id(spec["split"], row) for row in sorted(bad)]
         ingest.write(images, recorded, header, rows[left], labels[rows[left]])
 
 
@@ -54,10 +55,9 @@ def _judge(source: Source, split: str, labels: np.ndarray, bad: dict[int, str], 
     report = decoding.bad_list((source.source_id(split, row), why) for row, why in sorted(bad.items()))
     noun = "image" if len(bad) == 1 else "images"
     if len(bad) > allowed:
-        raise source.fail(
-            f"{len(bad)} {noun} of {split}, {allowed} are allowed: {report}; repair or remove them, or set "
-            f"datasets.{source.name}.bad_files: {len(bad)} to leave them out"
-        )
+        undecoded = all(why.startswith(decoding.UNDECODED) for why in bad.values())
+        remedy = f", or set datasets.{source.name}.bad_files: {len(bad)} to leave them out" if undecoded else ""
+        raise source.fail(f"{len(bad)} {noun} of {split}, {allowed} are allowed: {report}; repair or remove them{remedy}")
     for label in np.unique(labels[list(bad)]):
         if set(np.flatnonzero(labels == label).tolist()) <= set(bad):
             raise source.fail(f"no {split} image of class {source.classes[label]!r} can be decoded: {report}")
@@ -78,6 +78,7 @@ class _Ingest:
     threads: int
     folder: Path
     bad: dict[int, str] = field(default_factory=dict)  # row -> why it is
+    unfit: bool = False  # whether one of them was decoded, but the view cannot take it
 
     def write(self, path: Path, recorded: dict[str, Any], header: dict[str, Any], rows: np.ndarray, labels: np.ndarray) -> None:
         """Write the artifact of these rows; after a bad one the others are tried too, and nothing is kept."""
@@ -102,7 +103,8 @@ class _Ingest:
 
     def _ids(self, rows: np.ndarray) -> np.ndarray:
         """(N, W) uint8: where each image came from, padded with zeros."""
-        ids = [self.source.source_id(self.split, int(row)).encode() for row in rows]
+        # a name that is no UTF-8 keeps its bytes
+        ids = [self.source.source_id(self.split, int(row)).encode(errors="surrogateescape") for row in rows]
         width = max(map(len, ids))
         return np.frombuffer(b"".join(each.ljust(width, b"\0") for each in ids), np.uint8).reshape(-1, width)
 
@@ -167,6 +169,7 @@ class _Ingest:
         for at, squares in enumerate(found.result(), start):
             if isinstance(squares, str):
                 self.bad.setdefault(int(rows[at]), squares)
+                self.unfit |= not squares.startswith(decoding.UNDECODED)
             yield at, None if isinstance(squares, str) else squares
 
     def _raw(self, row: int) -> Raw | str:

@@ -17,7 +17,7 @@ from limbeck.errors import LimbeckError
 from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress
 from limbeck.store import Artifact, Writer, create
 
 ROUND_TRIP = 16  # a class's first images, which are sampled back
@@ -33,7 +33,7 @@ def run(spec: Spec, latents: Path, prior: Path, statistics: Path, refiner: Path 
     started, errors = time.monotonic(), []
     with Artifact(latents, LATENTS) as source, progress("invert") as report:
         labels, shape = source["labels"], source.shape("latents")[1:]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         climb = _Climb(spec, prior, refiner, header["classes"], shape)
         shapes = _shapes(len(np.unique(labels)), len(labels), shape, options)
         with create(statistics, STATISTICS, shapes, params(spec), {"latents": latents}, climb.digests, **header) as out:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from limbeck.artifacts import DISTILLED, SUBGROUPS
-from limbeck.stages.common import Spec, class_rows, params
+from limbeck.stages.common import Spec, class_rows, header_of, params
 from limbeck.store import Artifact, create
 
 
@@ -18,7 +18,7 @@ def run(spec: Spec, candidates: Sequence[Path], subgroups: Path, distilled: Path
         first = groups[0]
         names = [name for name in DISTILLED.arrays if name in first]
         shapes = {name: first.shape(name) for name in names}
-        header = {key: first.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(first)
         inputs = {"subgroups": subgroups, **{f"candidates/{group}": path for group, path in enumerate(candidates)}}
         with create(distilled, DISTILLED, shapes, params(spec), inputs, **header) as out:
             for label, rows in class_rows(first["labels"]):

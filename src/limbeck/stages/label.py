@@ -9,7 +9,7 @@ import numpy as np
 
 from limbeck.artifacts import FEATURES, IMAGES, Schema
 from limbeck.data.pseudo import centre, labelled_rows, nearest_class
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, left_out_of, params, progress, same_rows
 from limbeck.store import Artifact, create
 
 BLOCK = 500  # rows of the parent's images that are in memory at once
@@ -45,6 +45,8 @@ def run(spec: Spec, parents: Sequence[Path], features: Sequence[Path], images: P
     inputs = {f"images-{i}": path for i, path in enumerate(parents)} | {f"features-{i}": path for i, path in enumerate(features)}
     with ExitStack() as stack, progress("label") as report:
         pool, space = _Shards(stack, parents, IMAGES), _Shards(stack, features, FEATURES)
+        for pair in zip(pool.parts, space.parts, strict=False):  # no features without a threshold
+            same_rows(*pair)
         names, true = pool.parts[0].attrs["classes"], pool.all("labels")
         known, labels = _label(spec, true, space)
         _say(known, labels, true, names, range(first, stop))
@@ -52,7 +54,7 @@ def run(spec: Spec, parents: Sequence[Path], features: Sequence[Path], images: P
         rows = np.concatenate(chosen)
         arrays = {"labels": labels[rows], "source_ids": _ids(pool, chosen), "pseudo": ~known[rows], "true_labels": true[rows]}
         shapes = {"images": (len(rows), *pool.parts[0].shape("images")[1:]), **{k: v.shape for k, v in arrays.items()}}
-        header = {"classes": names, "class_range": [first, stop]}
+        header = {"classes": names, "class_range": [first, stop], **left_out_of(pool.parts)}
         with create(images, IMAGES, shapes, params(spec), inputs, **header) as out:
             for done, own in enumerate(chosen, 1):
                 for pixels in pool.take("images", own):

@@ -7,7 +7,7 @@ import numpy as np
 
 from limbeck.artifacts import IMAGES, PATCHES, SCORES
 from limbeck.selection.patches import best_patch, merged
-from limbeck.stages.common import Spec, class_rows, params, write_joined
+from limbeck.stages.common import Spec, class_rows, header_of, params, write_joined
 from limbeck.store import Artifact
 
 Mapped = tuple[int, np.ndarray, tuple[int, int]]  # first row in the shard, map (H, W), height and width in pixels
@@ -18,7 +18,7 @@ def run(spec: Spec, images: Path, scores: Path, patches: Path) -> None:
     side = spec["patching"]["patch_size"]
     found: dict[str, list[np.ndarray]] = {"rows": [], "boxes": [], "scores": [], "labels": []}
     with Artifact(images, IMAGES) as pixels, Artifact(scores, SCORES) as source:
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         factor = places(pixels, source)
         for label, own in maps_of_images(pixels, source):
             best = [_best(whole, shape, side, factor) for _, whole, shape in own]

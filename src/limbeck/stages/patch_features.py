@@ -17,7 +17,7 @@ from limbeck.diffusion.hidden import block_of, hidden
 from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal
-from limbeck.stages.common import Spec, class_rows, params, progress, write_joined
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress, write_joined
 from limbeck.stages.cut import Cutter
 from limbeck.store import Artifact
 
@@ -31,7 +31,7 @@ def run(spec: Spec, images: Path, patches: Path, embedding: Path, prior: Path | 
     """
     with Cutter(images) as pixels, Artifact(patches, PATCHES) as source, progress("patch_features") as report:
         labels, rows, boxes = source["labels"], source["rows"], source["boxes"]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         features = _Prior(spec, prior, header["classes"]) if prior else _Extractor(spec, **teacher)
         starts = {label: at.start for label, at in class_rows(pixels["labels"])}
         found: dict[str, list[np.ndarray]] = {"coordinates": [], "labels": [labels]}

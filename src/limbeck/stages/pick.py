@@ -7,7 +7,7 @@ import numpy as np
 
 from limbeck.artifacts import DISTILLED, PROTOTYPES
 from limbeck.data.preprocessing import tiled
-from limbeck.stages.common import Spec, params
+from limbeck.stages.common import Spec, header_of, params, same_rows
 from limbeck.stages.cut import Cutter
 from limbeck.store import Artifact, create
 
@@ -15,10 +15,11 @@ from limbeck.store import Artifact, create
 def run(spec: Spec, images: Path, prototypes: Path, distilled: Path) -> None:
     """Write ``distilled``: the real images that the prototypes name, or mosaics of their patches, of the dataset's own size."""
     with Cutter(images) as source, Artifact(prototypes, PROTOTYPES) as chosen:
+        same_rows(source, chosen)
         indices, size = chosen["indices"], spec["size"]
         channels = source.shape("images")[3]
         shapes = {"images": (len(indices), size, size, channels), "labels": indices.shape, "indices": indices.shape}
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         with create(distilled, DISTILLED, shapes, params(spec), {"images": images, "prototypes": prototypes}, **header) as out:
             for image in _images(source, chosen, size):  # one at a time: the shard's images may not fit in memory
                 out.append("images", image[None])

@@ -1,12 +1,17 @@
 """Tangent spaces of a batch while it is sampled: read from the stage ``tangents``, or computed at the actual x_t."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from limbeck.artifacts import LATENTS, TANGENTS
+from limbeck.devices import cores, device
+from limbeck.diffusion.levels import Level
 from limbeck.geometry.patch import Patch
+from limbeck.guidance.ahead import Ahead, BatchedTangents
 from limbeck.guidance.base import Targets
 from limbeck.guidance.manifold import CachedTangents, OnlineTangents
 from limbeck.stages.common import Spec, class_rows, read_class
@@ -15,9 +20,11 @@ from limbeck.store import Artifact
 
 
 class Planes:
-    """latents: of the shard. tangents: None for ``query: online``."""
+    """latents: of the shard. tangents: None for ``query: online``. grid: the levels of the solver's steps."""
 
-    def __init__(self, spec: Spec, latents: Path, tangents: Path | None):
+    def __init__(self, spec: Spec, latents: Path, tangents: Path | None, grid: Sequence[Level] = ()):
+        # beside a GPU the CPU's cores are idle; on the CPU they are not
+        self.grid, self.workers = grid, 0 if device().type == "cpu" else cores()
         self.options, self.seed = spec["tangents"], spec["seed"]
         self.latents = Artifact(latents, LATENTS)
         self.cached = Artifact(tangents, TANGENTS) if tangents else None
@@ -33,9 +40,15 @@ class Planes:
         else:
             patches = self._read_patches(label, items, rows, centres)
         if self.cached is None:
-            return replace(targets, tangents=OnlineTangents(patches, dict(self.options)))
+            return replace(targets, tangents=self._online(patches, dict(self.options)))
         read = {key: self.cached.read(key, rows.start, rows.stop) for key in ("neighbours", "coefficients")}
-        return replace(targets, tangents=CachedTangents(patches, **read, estimator=self.options["estimator"]))
+        cached = CachedTangents(patches, **read, estimator=self.options["estimator"])
+        return replace(targets, tangents=Ahead(cached, self.grid, self.workers) if self.workers else cached)
+
+    def _online(self, patches: list[Patch], options: dict[str, Any]) -> OnlineTangents | BatchedTangents:
+        if self.workers and BatchedTangents.fits(patches, options):
+            return BatchedTangents(patches, options, self.grid, self.workers)
+        return OnlineTangents(patches, options)
 
     def _points(self, label: int) -> np.ndarray:
         """A class's latents; the last class is kept."""

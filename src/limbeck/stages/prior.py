@@ -6,16 +6,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 
 from limbeck.artifacts import IMAGES
 from limbeck.config import PriorTraining
-from limbeck.data.paths import package_path
+from limbeck.data.paths import local_folder, package_path
+from limbeck.errors import LimbeckError
 from limbeck.priors import dit
 from limbeck.priors.files import DELTA, FILES, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table
 from limbeck.priors.registry import family
+from limbeck.priors.weights import vae_folder
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.store import digest, write_json
 
@@ -64,8 +68,9 @@ def stored(spec: Spec, index: Path) -> Iterator[Path]:
 
 def _copy(spec: Spec, part: Path) -> None:
     """A folder in the stored layout is copied; hub names, shards and variants are loaded and saved in it."""
-    local, kind = package_path(spec["weights"]), family(spec["family"])
-    load = {**spec["load"], "dtype": getattr(torch, spec["load"]["dtype"])}  # as text it would be ignored
+    local, kind, other = package_path(spec["weights"]), family(spec["family"]), spec.get("vae")
+    # a dtype as text would be ignored; None: torch's own files too, which are read without executing what is in them
+    load = {**spec["load"], "dtype": getattr(torch, spec["load"]["dtype"]), "use_safetensors": None}
     if local.is_dir() and spec["family"] == "dit":
         class_table(local)
     # refuses missing files and other architectures before anything is copied
@@ -80,7 +85,33 @@ def _copy(spec: Spec, part: Path) -> None:
             text = (local / RECORD).read_text()
     else:
         pipe.save_pretrained(part, max_shard_size="1000GB")
+        forget_places(part)
+    if other:
+        _exchange_vae(part, other, pipe, load["dtype"])
     (part / RECORD).write_text(text)
+
+
+def _exchange_vae(part: Path, name: str, pipe: Any, dtype: torch.dtype) -> None:
+    """Another VAE in place of a prior's own."""
+    folder = local_folder(name)
+    try:
+        vae = AutoencoderKL.from_pretrained(vae_folder(folder) if folder else name, dtype=dtype, low_cpu_mem_usage=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise LimbeckError(f"priors.*.vae: no VAE in diffusers' layout: {name} ({' '.join(str(error).split())[:300]})") from None
+    has, takes = vae.config.latent_channels, pipe.vae.config.latent_channels
+    if has != takes:
+        raise LimbeckError(f"priors.*.vae: {name} has latents of {has} channels, the prior takes {takes}; name another")
+    shutil.rmtree(part / "vae")
+    vae.save_pretrained(part / "vae", max_shard_size="1000GB")
+    forget_places(part)
+
+
+def forget_places(folder: Path) -> None:
+    """Take out of a saved pipeline's configurations where it was loaded from, which would make equal priors differ."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _train(spec: Spec, images: Sequence[Path], part: Path) -> None:

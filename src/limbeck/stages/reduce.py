@@ -6,7 +6,7 @@ from pathlib import Path
 
 from limbeck.artifacts import EMBEDDING
 from limbeck.discovery.base import Embedded, Options
-from limbeck.stages.common import Spec, class_rows, in_order, params, progress, read_class
+from limbeck.stages.common import Spec, class_rows, header_of, in_order, params, progress, read_class
 from limbeck.store import Artifact, Writer, create
 
 
@@ -15,7 +15,7 @@ def run(spec: Spec, points: Path, embedding: Path, workers: int = 1) -> None:
     options = dict(spec["embedding"])
     with Artifact(points) as source, progress("reduce") as report:
         labels, names = source["labels"], source.attrs["classes"]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         ranges = list(class_rows(labels))
         jobs = [(f"class {names[label]!r}", (points, where, options, label)) for label, where in ranges]
         found = in_order(_reduce_class, jobs, workers)

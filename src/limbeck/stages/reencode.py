@@ -12,7 +12,7 @@ from limbeck.data.sources import open_source
 from limbeck.errors import LimbeckError
 from limbeck.priors.base import load_vae
 from limbeck.priors.files import weight_digests
-from limbeck.stages.common import Spec, params, progress
+from limbeck.stages.common import Spec, header_of, params, progress
 from limbeck.store import Artifact, create
 
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -21,11 +21,13 @@ VAE = "vae/diffusion_pytorch_model.safetensors"
 def run(spec: Spec, images: Path, prototypes: Path, prior: Path, targets: Path) -> None:
     """Write ``targets``; ``images`` says which image of the source a prototype's row is."""
     view, channels = View.model_validate(spec["view"]), spec["source"]["channels"]
-    vae = load_vae(prior.parent, view.size)
+    vae = load_vae(prior.parent, view.size, spec.get("compute", "float32"))
     with Artifact(images, IMAGES) as known, Artifact(prototypes, PROTOTYPES) as chosen, progress("reencode") as report:
         indices, labels = chosen["indices"], chosen["labels"]
-        wanted = [bytes(known.read("source_ids", row, row + 1)[0]).rstrip(b"\0").decode() for row in indices]
-        header = {key: known.attrs[key] for key in ("classes", "class_range")}
+        wanted = [
+            bytes(known.read("source_ids", row, row + 1)[0]).rstrip(b"\0").decode(errors="surrogateescape") for row in indices
+        ]
+        header = header_of(known)
         source = open_source(spec["dataset"], Dataset.model_validate({**spec["source"], "views": {"view": view}}))
         places = {source.source_id("train", i): i for i in range(len(source.labels("train")))}
         recorded = params({**spec, "source": {k: v for k, v in spec["source"].items() if k != "path"}})

@@ -18,7 +18,7 @@ from limbeck.priors.base import Prior
 from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, torch_generator
-from limbeck.stages.common import Spec, params, progress, resize_to
+from limbeck.stages.common import Spec, header_of, params, progress, resize_to
 from limbeck.stages.guided import Guided
 from limbeck.store import Artifact, create
 
@@ -37,11 +37,11 @@ def run(
     options: dict[str, Any] = {"refiner": refiner.parent} if refiner else {}
     model = load_prior(spec["family"], prior.parent, **spec["prior"], **options)
     with Artifact(images) as source:
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
     first, stop = header["class_range"]
     labels = model.class_ids(header["classes"])
     statistics, starts = guided.pop("statistics", None), guided.pop("starts", None)
-    targets = Guided(spec, **guided)
+    targets = Guided(spec, grid=levels(model.scheduler(spec["sampler"]["solver"], spec["sampler"]["steps"])), **guided)
     beginning = _Start(spec, model, targets, statistics, starts)
     ipc, settings = spec["ipc"], spec["sampler"]
     n = (stop - first) * ipc
@@ -65,7 +65,7 @@ def run(
         for label in range(first, stop):
             for start in range(0, ipc, settings["batch_size"]):
                 items = range(start, min(start + settings["batch_size"], ipc))
-                guidance = _guidance(spec, targets, label, items)
+                guidance = _guidance(spec, targets, label, items, model.device)
                 found = _batch(model, spec, guidance, beginning, label, labels[label], items)
                 if not torch.isfinite(found.latents).all():
                     raise LimbeckError(
@@ -74,7 +74,7 @@ def run(
                     )
                 out.append("images", resize_to(model.decode(found.latents, spec["channels"]), spec["size"]))
                 for name in ("latents", "step_norms", "x0_norms"):
-                    out.append(name, getattr(found, name).numpy())
+                    out.append(name, getattr(found, name).cpu().numpy())
                 for name, values in targets.traces(guidance).items():
                     out.append(name, values)
                 out.append("labels", np.full(len(items), label))
@@ -82,10 +82,10 @@ def run(
     return {"seconds_per_image": round((time.monotonic() - started) / n, 4)}
 
 
-def _guidance(spec: Spec, targets: Guided, label: int, items: range) -> list[Guidance]:
+def _guidance(spec: Spec, targets: Guided, label: int, items: range, where: torch.device) -> list[Guidance]:
     if not spec["guidance"]:
         return []
-    batch = targets.batch(label, items)
+    batch = targets.batch(label, items).to(where)
     return [import_module(GUIDANCE[g["kind"]]).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
 
 
@@ -124,7 +124,7 @@ def _batch(
     return sample(
         model.denoise,
         model.scheduler(settings["solver"], settings["steps"]),
-        beginning.latents(label, items),
+        beginning.latents(label, items).to(model.device),
         torch.full((len(items),), prior_label),
         null=model.null,
         cfg_scale=settings["cfg_scale"],

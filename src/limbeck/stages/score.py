@@ -12,7 +12,7 @@ from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, stream
 from limbeck.selection.typicality import timesteps, typicality
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress
 from limbeck.store import Artifact, create
 
 SEED = 0  # scores belong to no generation seed
@@ -26,7 +26,7 @@ def run(spec: Spec, images: Path, latents: Path, prior: Path, scores: Path) -> d
     options, started = spec["scoring"], time.monotonic()
     with Artifact(latents, LATENTS) as source, progress("score") as report:
         labels, shape = source["labels"], source.shape("latents")[1:]
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         scorer = _Scorer(spec, prior, header["classes"])
         if shape != scorer.model.latent_shape:
             raise LimbeckError(f"prior {prior.parent}: takes latents {scorer.model.latent_shape}, those of {latents} are {shape}")

@@ -10,7 +10,7 @@ from limbeck.artifacts import EMBEDDING, PROTOTYPES
 from limbeck.components import DISCOVERY
 from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
-from limbeck.stages.common import Spec, class_rows, params, progress, read_class, write_joined
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress, read_class, same_rows, write_joined
 from limbeck.stages.fit import read_fits
 from limbeck.store import Artifact
 
@@ -26,9 +26,11 @@ def run(spec: Spec, points: Path, prototypes: Path, embedding: Path | None = Non
     with ExitStack() as stack:
         source, report = stack.enter_context(Artifact(points)), stack.enter_context(progress("select"))
         space = stack.enter_context(Artifact(embedding, EMBEDDING)) if embedding else None
+        if space is not None:
+            same_rows(source, space)
         labels, names = source["labels"], source.attrs["classes"]
         options = {**spec["discovery"], "classes": len(names)}
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         shape = source.shape("latents")[1:] if "latents" in source else None
         for done, (label, where) in enumerate(class_rows(labels), 1):
             latents = read_class(source, where) if shape else None

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from limbeck.artifacts import SOFT_LABELS
+from limbeck.devices import device
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import online, read_set
 from limbeck.stages.common import Spec, params, progress
 from limbeck.store import create
 from limbeck.students.inputs import pixels
 from limbeck.students.labels import pack
-from limbeck.students.training import DEVICE
 from limbeck.students.views import Views
 
 
@@ -22,6 +22,7 @@ def run(spec: Spec, distilled: Sequence[Path], teachers: Sequence[Path], labels:
     settings = Settings.model_validate(spec["settings"])
     images, own = read_set(distilled, settings)
     source = online(spec, settings, teachers, distilled[0], images, own)
+    where = device()
     views = Views(settings, len(images), spec["seed"], spec["repeat"])
     empty = pack(torch.zeros(1, source.classes), settings.top_k, settings.temperature)
     shapes = {name: (views.epochs, len(images), *values.shape[1:]) for name, values in empty.items()}
@@ -31,7 +32,7 @@ def run(spec: Spec, distilled: Sequence[Path], teachers: Sequence[Path], labels:
         for epoch in range(views.epochs):
             rows = {name: np.zeros((len(images), *values.shape[1:]), values.dtype) for name, values in empty.items()}
             for batch in views.epoch(epoch):
-                x, _ = views.seen(pixels(images[batch.rows]).to(DEVICE), batch)
+                x, _ = views.seen(pixels(images[batch.rows]).to(where), batch)
                 for name, values in source.packed(x).items():
                     rows[name][batch.rows] = values
             for name, values in rows.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.errors import LimbeckError
-from limbeck.stages.common import Spec, class_rows, params, progress
+from limbeck.stages.common import Spec, class_rows, left_out_of, params, progress
 from limbeck.store import Artifact, create
 
 BLOCK = 16 << 20  # bytes of an array that are in memory at once
@@ -32,7 +32,7 @@ def run(spec: Spec, parents: Sequence[Path], taken: Path) -> None:
         shapes = {name: _shape(name, places[a.dims[0]]) for name, a in schema.arrays.items() if name in first}
         # of the parent's parameters readers need some, e.g. an inversion's
         recorded = {**first.attrs["params"], **params(spec)}
-        header = {"classes": spec["names"], "class_range": spec["classes"]}
+        header = {"classes": spec["names"], "class_range": spec["classes"], **left_out_of(parts)}
         with create(taken, schema, shapes, recorded, inputs, **header) as out:
             for done, (name, shape) in enumerate(shapes.items(), 1):
                 for block in _blocks(name, places[schema.arrays[name].dims[0]]):

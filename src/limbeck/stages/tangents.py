@@ -15,7 +15,7 @@ from limbeck.geometry.tangent import EXTRA, tangent
 from limbeck.guidance.manifold import factors, neighbours_of
 from limbeck.priors import schedulers
 from limbeck.seeds import normal
-from limbeck.stages.common import Spec, class_rows, params, progress, read_class
+from limbeck.stages.common import Spec, class_rows, header_of, params, progress, read_class
 from limbeck.store import Artifact, create
 
 MEMORY = 512 * 2**20
@@ -32,7 +32,7 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
     with Artifact(latents, LATENTS) as source, Artifact(prototypes, PROTOTYPES) as chosen, progress("tangents") as report:
         labels, names = source["labels"], source.attrs["classes"]
         centres = chosen["centroids" if options["target"] == "centroid" else "members"].reshape(len(chosen), -1)
-        header = {key: source.attrs[key] for key in ("classes", "class_range")}
+        header = header_of(source)
         shape = source.shape("latents")[1:]
         parts: list[dict[str, np.ndarray]] = []
         for done, (label, where) in enumerate(class_rows(labels), 1):

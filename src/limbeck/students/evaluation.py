@@ -7,6 +7,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from limbeck.devices import Fitting
 from limbeck.students.inputs import Normalisation, network_input
 
 # standard errors by which another assignment of classes must explain more images than the labels do
@@ -17,10 +18,13 @@ PIXELS = 1 << 22  # of a batch, which bounds the memory of its activations: 64 i
 @torch.inference_mode()
 def predict(model: nn.Module, images: np.ndarray, normalise: Normalisation) -> np.ndarray:
     """(N,) predicted class of every image (N, H, W, C) uint8."""
-    device = next(model.parameters()).device
+    device, fitting = next(model.parameters()).device, Fitting()
     batch = min(500, max(1, PIXELS // (images.shape[1] * images.shape[2])))
-    parts = [images[i : i + batch] for i in range(0, len(images), batch)]
-    return np.concatenate([model(network_input(part, normalise).to(device)).argmax(1).cpu().numpy() for part in parts])
+
+    def classes(part: np.ndarray) -> np.ndarray:
+        return model(network_input(part, normalise).to(device)).argmax(1).cpu().numpy()
+
+    return np.concatenate([found for i in range(0, len(images), batch) for found in fitting(classes, images[i : i + batch])])
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.devices import device
 from limbeck.seeds import stream
 from limbeck.settings import Settings
 from limbeck.students.inputs import normalised, pixels
@@ -18,7 +19,6 @@ from limbeck.students.views import Views
 Report = Callable[[int, int, float], None]
 State = dict[str, Any]
 Watch = Callable[[int, nn.Module, Callable[[], State]], None]
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
@@ -49,14 +49,14 @@ def train(
     views = Views(settings, len(images), seed, repeat)
     with torch.random.fork_rng():
         torch.manual_seed(_seed(seed, "init", repeat))
-        model = build().to(DEVICE)
+        model = build().to(where := device())
         optimiser = make_optimiser(model, settings)
         start = 0
         if resume is not None:
             model.load_state_dict(resume["model"])
             optimiser.load_state_dict(resume["optimiser"])
             start = resume["epoch"]
-        y = torch.from_numpy(labels.astype(np.int64)).to(DEVICE)
+        y = torch.from_numpy(labels.astype(np.int64)).to(where)
         stops = set(views.evaluated())
         for epoch in range(start, views.epochs):
             torch.manual_seed(_seed(seed, "dropout", repeat, epoch))
@@ -95,10 +95,10 @@ def _epoch(
     soft: Labels | None,
 ) -> float:
     """One epoch; its mean loss."""
-    total = torch.zeros((), device=DEVICE)
+    total = torch.zeros((), device=y.device)
     number = 0
     for number, batch in enumerate(views.epoch(epoch), 1):
-        x, kept = views.seen(pixels(images[batch.rows]).to(DEVICE), batch)
+        x, kept = views.seen(pixels(images[batch.rows]).to(y.device), batch)
         logits = model(normalised(x, views.settings.normalise))
         if soft is not None:
             loss = divergence(logits, soft(epoch, batch, x), views.settings.temperature)

@@ -49,8 +49,19 @@ class ArraySource(Source):
             images = self._read_images(split)
             if len(images) != len(self._labels[split]):
                 raise self.fail(f"{self.path}: {split} has {len(images)} images but {len(self._labels[split])} labels")
-            self._images[split] = images
+            self._images[split] = self._pixels(images, split)
         return self._images[split][index]
+
+    def _pixels(self, images: np.ndarray, split: str) -> np.ndarray:
+        """(N, H, W) or (N, H, W, 3) uint8."""
+        if images.dtype == np.uint16:
+            images = (images >> 8).astype(np.uint8)  # as of 16-bit files
+        shape = images.shape[1:3] if images.shape[3:] == (1,) else images.shape[1:]
+        if images.dtype != np.uint8 or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
+            raise self.fail(
+                f"{self.path}: {split} images are {images.dtype} of shape {images.shape}; expected uint8 (N, H, W) or (N, H, W, 3)"
+            )
+        return images.reshape(len(images), *shape)
 
     def source_id(self, split: str, index: int) -> str:
         return str(self._ids[split][index])

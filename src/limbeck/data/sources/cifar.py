@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 as published: the Python version's pickles, read without running them, or the binary version."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 
 from limbeck.config import Dataset
 from limbeck.data.pickles import plain
-from limbeck.data.sources.base import Source
+from limbeck.data.sources.base import Source, stamped
+from limbeck.errors import LimbeckError
 
 PIXELS = 3 * 32 * 32
+COUNTS = range(2, 101)  # of classes
 FIVE = tuple(f"data_batch_{number}" for number in range(1, 6))
 # by a file that only this version has: each split's files, the labels' key or their byte of a row's first ones, and the names
 VERSIONS: dict[str, dict[str, Any]] = {
@@ -33,15 +36,16 @@ class CifarSource(Source):
         self._root, self._version = self._found()
         file, key = self._version["names"]
         self._classes = self._names(self._root / file, key)
-        self._labels: dict[str, np.ndarray] = {}
-        self._images: dict[str, np.ndarray] = {}
 
     def _found(self) -> tuple[Path, dict[str, Any]]:
         below = sorted(entry for entry in self.path.iterdir() if entry.is_dir()) if self.path.is_dir() else []
-        for folder in (self.path, *below):
-            for mark, version in VERSIONS.items():
-                if (folder / mark).is_file():
-                    return folder, version
+        for folders in ([self.path], below):
+            found = [(folder, v) for folder in folders for mark, v in VERSIONS.items() if (folder / mark).is_file()]
+            if len(found) > 1:
+                several = ", ".join(dict.fromkeys(str(folder) for folder, _ in found))
+                raise self.fail(f"several sets lie in {several}; set datasets.{self.name}.path to the folder of one")
+            if found:
+                return found[0]
         raise self.fail(
             f"no CIFAR in {self.path}; unpack cifar-10-python.tar.gz, cifar-100-python.tar.gz or their binary versions there, "
             f"or set datasets.{self.name}.path"
@@ -53,56 +57,57 @@ class CifarSource(Source):
         except OSError as error:
             raise self.fail(f"cannot read {path} ({error.strerror}); unpack the archive again") from None
 
-    def _pickle(self, path: Path, *keys: bytes) -> list[Any]:
-        try:
-            content = plain(self._bytes(path))
-            return [content[key] for key in keys]
-        except (ValueError, KeyError, TypeError) as error:
-            raise self.fail(f"{path} is not CIFAR's published file: {error}; unpack the archive again") from None
-
     def _names(self, path: Path, key: bytes | None) -> tuple[str, ...]:
-        if key is None:
-            return tuple(self._bytes(path).decode().split())
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in self._pickle(path, key)[0])
+        content = self._bytes(path)
+        try:
+            found = content.decode().split() if key is None else plain(content)[key]
+            names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in found)
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._not_published(path, error) from None
+        if len(names) not in COUNTS:
+            raise self._not_published(path, f"{len(names)} names")
+        return names
+
+    def _not_published(self, path: Path, why: object) -> LimbeckError:
+        return self.fail(f"{path} is not CIFAR's published file: {why}; unpack the archive again")
 
     def _batch(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """A file's rows (N, 3072) uint8, red, green and blue planes, and their labels."""
-        how = self._version["labels"]
-        if isinstance(how, bytes):
-            rows, labels = self._pickle(path, b"data", how)
-            rows, labels = np.asarray(rows), np.asarray(labels, np.int64)
-        else:
-            at, extra = how
-            content = np.frombuffer(self._bytes(path), np.uint8)
-            if content.size == 0 or content.size % (extra + PIXELS):
-                raise self.fail(f"{path} is no whole number of images of {extra + PIXELS} bytes; unpack the archive again")
-            content = content.reshape(-1, extra + PIXELS)
-            rows, labels = content[:, extra:], content[:, at].astype(np.int64)
-        if rows.dtype != np.uint8 or rows.shape != (len(labels), PIXELS) or not len(labels) or labels.max() >= len(self._classes):
-            raise self.fail(f"{path}: {rows.shape} {rows.dtype} images and {len(labels)} labels are not CIFAR's")
+        how, content = self._version["labels"], self._bytes(path)
+        try:
+            if isinstance(how, bytes):
+                read = plain(content)
+                rows, labels = np.asarray(read[b"data"]), np.asarray(read[how], np.int64)
+            else:
+                at, extra = how
+                whole = np.frombuffer(content, np.uint8).reshape(-1, extra + PIXELS)
+                rows, labels = whole[:, extra:], whole[:, at].astype(np.int64)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise self._not_published(path, " ".join(str(error).split())) from None
+        if rows.dtype != np.uint8 or labels.ndim != 1 or rows.shape != (len(labels), PIXELS) or not len(labels):
+            raise self._not_published(path, f"{rows.shape} {rows.dtype} images and {labels.shape} labels")
+        if labels.min() < 0 or labels.max() >= len(self._classes):
+            raise self._not_published(path, f"labels from {labels.min()} to {labels.max()} of {len(self._classes)} classes")
         return rows, labels
-
-    def _read(self, split: str) -> None:
-        if split not in self._labels:
-            rows, labels = zip(*(self._batch(self._root / file) for file in self._version[split]), strict=True)
-            self._images[split] = np.concatenate(rows).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            self._labels[split] = np.concatenate(labels)
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self._classes
 
+    @functools.cache  # noqa: B019
     def labels(self, split: str) -> np.ndarray:
-        self._read(split)
-        return self._labels[split]
+        return np.concatenate([self._batch(self._root / file)[1] for file in self._version[split]])
+
+    @functools.cache  # noqa: B019
+    def _images(self, split: str) -> np.ndarray:
+        rows = np.concatenate([self._batch(self._root / file)[0] for file in self._version[split]])
+        return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
     def raw(self, split: str, index: int) -> np.ndarray:
-        self._read(split)
-        return self._images[split][index]
+        return np.ascontiguousarray(self._images(split)[index])
 
     def source_id(self, split: str, index: int) -> str:  # noqa: ARG002
         return str(index)
 
     def stamp(self) -> str:
-        files = (*self._version["train"], *self._version["test"])
-        return " ".join(str((self._root / file).stat().st_mtime_ns) for file in files if (self._root / file).exists())
+        return stamped(self._root / file for file in (*self._version["train"], *self._version["test"], self._version["names"][0]))

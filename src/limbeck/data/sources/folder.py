@@ -11,7 +11,7 @@ import numpy as np
 from limbeck.config import Dataset
 from limbeck.data import benchmarks
 from limbeck.data.decoding import is_image
-from limbeck.data.sources.base import Source
+from limbeck.data.sources.base import Source, stamped
 
 NAMES = {"train": ("train",), "test": ("test", "val", "validation")}
 SOLUTION = "LOC_val_solution.csv"  # the labels of ImageNet's validation images, as Kaggle has them
@@ -27,76 +27,90 @@ class FolderSource(Source):
 
     def __init__(self, name: str, spec: Dataset):
         super().__init__(name, spec)
-        self._splits = {split: self._folder(split) for split in NAMES}
-        found = [entry.name for entry in os.scandir(self._splits["train"]) if entry.is_dir() and not entry.name.startswith(".")]
+        train = self._folder("train", ())
+        found = _folders(train)
+        self._splits = {"train": train, "test": self._folder("test", found)}
         self._members = self.wanted or benchmarks.canonical(found)
         if not self._members:
-            raise self.fail(f"no class folders in {self._splits['train']}")
+            raise self.fail(f"no class folders in {train}")
         self._classes = tuple(map(benchmarks.class_name, self._members))
         if twice := [each for each, count in Counter(self._classes).items() if count > 1]:
             raise self.fail(f"class {twice[0]!r} is named twice; list each once in datasets.{name}.classes")
 
-    def _folder(self, split: str) -> Path:
-        for call in NAMES[split]:
-            if (self.path / call).is_dir():
-                return self.path / call
+    def _folder(self, split: str, classes: tuple[str, ...]) -> Path:
+        """A split's folder: of several the first that has folders of these classes, or else what is not called test (ImageNet's
+        test images have no labels).
+        """
+        there = [self.path / call for call in NAMES[split] if (self.path / call).is_dir()]
         if not self.path.is_dir():
             raise self.fail(f"no folder {self.path}; set datasets.{self.name}.path to where its images lie")
-        wanted = "|".join(NAMES[split])
-        raise self.fail(f"no folder {self.path}/{wanted}; expected {self.path}/{{train,test|val}}/<class>/<image>")
+        if not there:
+            wanted = "|".join(NAMES[split])
+            raise self.fail(f"no folder {self.path}/{wanted}; expected {self.path}/{{train,test|val}}/<class>/<image>")
+        sorted_in = [folder for folder in there if not set(classes).isdisjoint(_folders(folder))]
+        return (sorted_in or [folder for folder in there if folder.name != "test"] or there)[0]
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self._classes
 
     def stamp(self) -> str:
-        # a folder's own time changes when an entry is added or removed; editing a file in place goes unnoticed
-        found = [self._class_folder(split, number) or self._splits[split] for split in NAMES for number in range(len(self.classes))]
-        places = (*found, *(folder / "images" for folder in found))
-        return " ".join(str(place.stat().st_mtime_ns) for place in places if place.exists())
+        # a folder's own time changes when an entry is added or removed; editing an image in place goes unnoticed
+        walked = [path for split in NAMES for path in self._files(split)[2]]
+        return stamped(walked if self._table is None else [*walked, str(self._table)])
 
     def _class_folder(self, split: str, number: int) -> Path | None:
         """A class's folder by its WordNet id or its name; None where the split is ImageNet's flat one."""
         for call in dict.fromkeys((self._members[number], benchmarks.wnid(self._classes[number]), self._classes[number])):
             if call and (self._splits[split] / call).is_dir():
                 return self._splits[split] / call
-        if split == "test" and self._flat():
+        if split == "test" and self._flat:
             return None
         first = self._members[number]
         raise self.fail(f"class {first!r} has no folder {self._splits[split] / first}")
 
-    @functools.cache  # noqa: B019
-    def _flat(self) -> dict[str, list[str]]:
-        """WordNet id -> files of ImageNet's validation set in one folder; empty where it is none."""
+    @functools.cached_property
+    def _table(self) -> Path | None:
+        """The labels of a flat validation folder; None where its images lie in class folders."""
         folder = self._splits["test"]
-        files = sorted(entry.name for entry in os.scandir(folder) if is_image(entry.name))
-        if not files or any(entry.is_dir() for entry in os.scandir(folder)):
-            return {}
+        if _folders(folder) or not any(map(is_image, os.listdir(folder))):
+            return None
         table = next((above / SOLUTION for above in (folder, *folder.parents[:4]) if (above / SOLUTION).is_file()), None)
         if table is None:
             raise self.fail(f"{folder} has images but no class folders; put {SOLUTION} beside it, or sort them into folders")
-        with open(table, newline="", encoding="utf-8") as lines:
-            owners = {row[0]: row[1].split()[0] for row in list(csv.reader(lines))[1:] if len(row) > 1 and row[1].strip()}
+        return table
+
+    @functools.cached_property
+    def _flat(self) -> dict[str, list[str]]:
+        """WordNet id -> files of ImageNet's validation set in one folder; empty where it is none."""
+        if self._table is None:
+            return {}
+        try:
+            with open(self._table, newline="", encoding="utf-8") as lines:
+                owners = {row[0]: row[1].split()[0] for row in list(csv.reader(lines))[1:] if len(row) > 1 and row[1].strip()}
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise self.fail(f"cannot read {self._table} ({error}); fetch it again") from None
         found: dict[str, list[str]] = {}
-        for file in files:
-            stem = Path(file).stem
+        for file in sorted(filter(is_image, os.listdir(self._splits["test"]))):
+            stem = os.path.splitext(file)[0]
             if stem not in owners:
-                raise self.fail(f"{table} has no line for {file}")
+                raise self.fail(f"{self._table} has no line for {file}")
             found.setdefault(owners[stem], []).append(file)
         return found
 
     @functools.cache  # noqa: B019
-    def _files(self, split: str) -> tuple[np.ndarray, list[str]]:
-        """Class of every image, and its path below the split's folder."""
-        found = [self._of_class(split, number) for number in range(len(self.classes))]
-        return np.repeat(np.arange(len(found)), list(map(len, found))), [file for files in found for file in files]
+    def _files(self, split: str) -> tuple[np.ndarray, list[str], list[str]]:
+        """Class of every image, its path below the split's folder, and every folder that was walked."""
+        walked: list[str] = []
+        found = [self._of_class(split, number, walked) for number in range(len(self.classes))]
+        return np.repeat(np.arange(len(found)), list(map(len, found))), [file for files in found for file in files], walked
 
-    def _of_class(self, split: str, number: int) -> list[str]:
-        folder, root = self._class_folder(split, number), self._splits[split]
+    def _of_class(self, split: str, number: int, walked: list[str]) -> list[str]:
+        folder, root = self._class_folder(split, number), str(self._splits[split])
         if folder is None:
-            return self._flat().get(self._members[number], [])
-        below = [os.path.join(at, file) for at, _, files in os.walk(folder, followlinks=True) for file in files if is_image(file)]
-        return sorted(os.path.relpath(file, root) for file in below)
+            walked.append(root)
+            return self._flat.get(benchmarks.wnid(self._classes[number]) or self._members[number], [])
+        return sorted(file[len(root) + 1 :] for file in _images_below(str(folder), walked, set()))
 
     def labels(self, split: str) -> np.ndarray:
         return self._files(split)[0]
@@ -106,3 +120,25 @@ class FolderSource(Source):
 
     def source_id(self, split: str, index: int) -> str:
         return self._files(split)[1][index]
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    """Names of the folders in it; hidden ones are none."""
+    return tuple(entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_dir())
+
+
+def _images_below(folder: str, walked: list[str], seen: set[tuple[int, int]]) -> list[str]:
+    """Images in a folder and those below it, through links too, each folder once: a link may lead back up."""
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in seen:
+        return []
+    seen.add((status.st_dev, status.st_ino))
+    walked.append(folder)
+    found: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_image(entry.name):  # before anything that asks the file system
+                found.append(f"{folder}/{entry.name}")
+            elif not entry.name.startswith(".") and entry.is_dir():
+                found += _images_below(f"{folder}/{entry.name}", walked, seen)
+    return found

@@ -27,9 +27,9 @@ class Subset(Source):
     def _number(self, wanted: str, of: str) -> int:
         """The parent's index of a class, by its name or its WordNet id."""
         known = self._parent.classes
-        for name in (wanted, benchmarks.class_name(wanted), self._parent.aliases().get(wanted)):
-            if name in known:
-                return known.index(name)
+        name = self._parent.aliases().get(wanted) or benchmarks.called(wanted, known)
+        if name is not None:
+            return known.index(name)
         more = f" and {len(known) - 20} more" if len(known) > 20 else ""
         raise LimbeckError(f"datasets.{self.name}.classes: {of} has no class {wanted!r}; known: {', '.join(known[:20])}{more}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from limbeck.config import Dataset
 from limbeck.data import benchmarks
 from limbeck.data.decoding import is_image
-from limbeck.data.sources.base import Source
+from limbeck.data.sources.base import Source, stamped
 
 ANNOTATIONS = "val_annotations.txt"
 
@@ -25,6 +25,8 @@ class TinyImageNetSource(Source):
         if not (self.path / "wnids.txt").is_file() and (self.path / "tiny-imagenet-200").is_dir():
             self.path = self.path / "tiny-imagenet-200"
         self._wnids = self._lines("wnids.txt")
+        if len(set(self._wnids)) < len(self._wnids):
+            raise self.fail(f"{self.path / 'wnids.txt'} lists a class twice; unpack tiny-imagenet-200.zip there")
         # ImageNet-1K's text where it has the class, so that priors of ImageNet know it by its name
         words = dict(line.split("\t", 1) for line in self._lines("words.txt") if "\t" in line)
         names = [benchmarks.class_name(wnid) for wnid in self._wnids]
@@ -59,13 +61,29 @@ class TinyImageNetSource(Source):
             found.append(sorted(str(folder / name) for name in os.listdir(self.path / folder) if is_image(name)))
         return found
 
+    def _sorted_val(self) -> list[list[str]] | None:
+        """The test images where they have been sorted into ``val/<wnid>/`` or ``val/<wnid>/images/``; None where not."""
+        folders = [Path("val", wnid) for wnid in self._wnids]
+        if not all((self.path / folder).is_dir() for folder in folders):
+            return None
+        found = []
+        for folder in folders:
+            own = folder / "images" if (self.path / folder / "images").is_dir() else folder
+            found.append(sorted(str(own / name) for name in os.listdir(self.path / own) if is_image(name)))
+        return found
+
     def _val(self) -> list[list[str]]:
+        if (already := self._sorted_val()) is not None:
+            return already
+        there = set(os.listdir(self.path / "val/images")) if (self.path / "val/images").is_dir() else set()
         found: dict[str, list[str]] = {wnid: [] for wnid in self._wnids}
         for line in self._lines(f"val/{ANNOTATIONS}"):
             file, _, rest = line.partition("\t")
             wnid = rest.partition("\t")[0]
             if wnid not in found:
                 raise self.fail(f"{self.path / 'val' / ANNOTATIONS} gives {file} the class {wnid!r}, which wnids.txt does not have")
+            if file not in there:
+                raise self.fail(f"{self.path / 'val' / ANNOTATIONS} lists {file}, which is not in val/images; unpack it again")
             found[wnid].append(str(Path("val", "images", file)))
         return [sorted(files) for files in found.values()]
 
@@ -80,4 +98,4 @@ class TinyImageNetSource(Source):
 
     def stamp(self) -> str:
         places = ["wnids.txt", "words.txt", f"val/{ANNOTATIONS}", "val/images", *(f"train/{wnid}/images" for wnid in self._wnids)]
-        return " ".join(str((self.path / place).stat().st_mtime_ns) for place in places if (self.path / place).exists())
+        return stamped(self.path / place for place in (*places, *(f"val/{wnid}" for wnid in self._wnids)))
