@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from limbeck import resources
 from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
@@ -29,7 +30,11 @@ R = PLAN.root
 # of every job that computes with networks; a profile's `resources: [gpu=N]` says how many of them a machine takes at once
 GPUS = int(os.environ.get("LIMBECK_DEVICE") == "cuda")
 # used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
-ENVIRONMENT = str(Path(workflow.basedir) / "envs/cpu.yaml")
+ENVIRONMENT = str(
+    Path(workflow.basedir)
+    / "envs"
+    / f"{os.environ.get('LIMBECK_ENVIRONMENT', 'cpu')}.yaml"
+)
 BIN, SOURCES = (
     shlex.quote(str(path))
     for path in (Path(sys.executable).parent, Path(workflow.basedir) / "src")

@@ -14,6 +14,7 @@ from benchmarks import (
     encode_memory,
     group_sampling,
     manifold_cost,
+    memory,
     metrics,
     pinned_threads,
     replicas,
@@ -23,7 +24,7 @@ from benchmarks import (
 )
 
 ALL = (
-    *(pinned_threads, replicas, decode, encode_memory, tangent_kernel, manifold_cost),
+    *(pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
     *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
 )
 

@@ -5,6 +5,16 @@ def spec(stage):
     return lambda w: PLAN.spec(stage, w)
 
 
+def memory(stage):
+    """Megabytes; more after every attempt."""
+    return lambda w, attempt: resources.memory_mb(PLAN, stage, w, attempt)
+
+
+def runtime(stage):
+    """Minutes; more after every attempt."""
+    return lambda w, attempt: resources.runtime_min(PLAN, stage, w, attempt)
+
+
 def points(w):
     return PLAN.select_points(w)
 

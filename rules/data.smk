@@ -13,6 +13,9 @@ rule ingest:
     conda:
         ENVIRONMENT
     threads: 4
+    resources:
+        mem_mb=memory("ingest"),
+        runtime=runtime("ingest"),
     params:
         spec=spec("ingest"),
     shell:
@@ -35,6 +38,9 @@ rule label:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("label"),
+        runtime=runtime("label"),
     params:
         spec=spec("label"),
     shell:
@@ -59,6 +65,9 @@ rule take_images:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("take"),
+        runtime=runtime("take"),
     params:
         spec=spec("take"),
     shell:
@@ -85,6 +94,8 @@ rule encode:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("encode"),
+        runtime=runtime("encode"),
         gpu=GPUS,
     params:
         spec=spec("encode"),

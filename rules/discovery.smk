@@ -17,6 +17,9 @@ rule reduce:
         ENVIRONMENT
     # UMAP takes seconds a class, the others less than the start of a worker
     threads: lambda w: 2 if w.embedding.startswith("umap") else 1
+    resources:
+        mem_mb=memory("reduce"),
+        runtime=runtime("reduce"),
     params:
         spec=spec("reduce"),
     shell:
@@ -37,6 +40,9 @@ rule fit:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("fit"),
+        runtime=runtime("fit"),
     params:
         spec=spec("fit"),
     shell:
@@ -59,6 +65,9 @@ rule select:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("select"),
+        runtime=runtime("select"),
     params:
         spec=spec("select"),
         fitted=given("embedding", "fit"),

@@ -11,6 +11,9 @@ rule hold_out:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("hold_out"),
+        runtime=runtime("hold_out"),
     params:
         spec=spec("hold_out"),
     shell:
@@ -36,6 +39,8 @@ rule teacher:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("teacher"),
+        runtime=runtime("teacher"),
         gpu=GPUS,
     params:
         spec=spec("teacher"),
@@ -63,6 +68,8 @@ rule features:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("features"),
+        runtime=runtime("features"),
         gpu=GPUS,
     params:
         spec=spec("features"),
@@ -89,6 +96,8 @@ rule embed:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("embed"),
+        runtime=runtime("embed"),
         gpu=GPUS,
     params:
         spec=spec("embed"),
@@ -129,6 +138,9 @@ rule measure:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("measure"),
+        runtime=runtime("measure"),
     params:
         spec=spec("measure"),
     shell:
@@ -151,6 +163,8 @@ rule soft_labels:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("soft_labels"),
+        runtime=runtime("soft_labels"),
         gpu=GPUS,
     params:
         spec=spec("soft_labels"),
@@ -177,6 +191,8 @@ rule train:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("train"),
+        runtime=runtime("train"),
         gpu=GPUS,
     params:
         spec=spec("train"),

@@ -21,6 +21,9 @@ rule pick:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("pick"),
+        runtime=runtime("pick"),
     params:
         spec=spec("pick"),
     shell:
@@ -46,6 +49,9 @@ rule imported:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("imported"),
+        runtime=runtime("imported"),
     params:
         spec=spec("imported"),
     shell:
@@ -74,6 +80,8 @@ rule invert:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("invert"),
+        runtime=runtime("invert"),
         gpu=GPUS,
     params:
         spec=spec("invert"),
@@ -110,6 +118,9 @@ rule draw:
     conda:
         ENVIRONMENT
     threads: 2
+    resources:
+        mem_mb=memory("draw"),
+        runtime=runtime("draw"),
     params:
         spec=spec("draw"),
     shell:
@@ -134,6 +145,8 @@ rule reencode:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("reencode"),
+        runtime=runtime("reencode"),
         gpu=GPUS,
     params:
         spec=spec("reencode"),
@@ -157,6 +170,9 @@ rule tangents:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("tangents"),
+        runtime=runtime("tangents"),
     params:
         spec=spec("tangents"),
     shell:
@@ -190,6 +206,8 @@ rule sample:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("sample"),
+        runtime=runtime("sample"),
         gpu=GPUS,
     params:
         spec=spec("sample"),
@@ -235,6 +253,9 @@ rule choose:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("choose"),
+        runtime=runtime("choose"),
     params:
         spec=spec("choose"),
         # the folders, not the features of every shard in them: a command has a length limit
@@ -262,6 +283,9 @@ rule keep:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("keep"),
+        runtime=runtime("keep"),
     params:
         spec=spec("keep"),
     shell:
@@ -284,6 +308,9 @@ rule export:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("export"),
+        runtime=runtime("export"),
     params:
         spec=spec("export"),
     shell:

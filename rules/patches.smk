@@ -19,6 +19,8 @@ rule score:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("score"),
+        runtime=runtime("score"),
         gpu=GPUS,
     params:
         spec=spec("score"),
@@ -57,6 +59,9 @@ rule localize:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("localize"),
+        runtime=runtime("localize"),
     params:
         spec=spec("localize"),
     shell:
@@ -85,6 +90,8 @@ rule patch_features:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("patch_features"),
+        runtime=runtime("patch_features"),
         gpu=GPUS,
     params:
         spec=spec("patch_features"),
@@ -130,6 +137,8 @@ rule crop:
         ENVIRONMENT
     threads: 1
     resources:
+        mem_mb=memory("crop"),
+        runtime=runtime("crop"),
         gpu=GPUS,
     params:
         spec=spec("crop"),

@@ -21,7 +21,10 @@ for family, files in FILES.items():
             ENVIRONMENT
         threads: 2
         resources:
-            gpu=GPUS,
+            mem_mb=memory("prior"),
+            runtime=runtime("prior"),
+            # the only family that is trained
+            gpu=GPUS * (family == "dit"),
         params:
             spec=spec("prior"),
         shell:
@@ -57,6 +60,8 @@ for family in TUNED_FAMILIES:
             ENVIRONMENT
         threads: 1
         resources:
+            mem_mb=memory("finetune"),
+            runtime=runtime("finetune"),
             gpu=GPUS,
         params:
             spec=spec("finetune"),

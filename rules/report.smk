@@ -18,6 +18,9 @@ rule report:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        mem_mb=memory("report"),
+        runtime=runtime("report"),
     params:
         spec=spec("report"),
         folder=subpath(output.csv, parent=True),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
+from limbeck import gpus
 from limbeck.errors import LimbeckError
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -28,6 +29,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @app.callback()
 def _main(
+    context: typer.Context = None,  # type: ignore[assignment]  # typer's own, whatever the default
     threads: Annotated[int, typer.Option(min=0, help="threads of torch, OpenMP and numba; 0 leaves them alone")] = 0,
     log: Annotated[Path | None, typer.Option(help="file for progress and warnings; errors go there and to the terminal")] = None,
     device: Annotated[
@@ -51,6 +53,8 @@ def _main(
         keep_freed_memory()
     if log:
         _log_to(log)
+    if context is not None:
+        gpus.take(context.invoked_subcommand)
 
 
 def keep_freed_memory() -> None:

@@ -160,6 +160,12 @@ def test_the_conda_environment_has_the_lock_files_pins():
     pins = {line.split("==")[0].lower(): line for line in (ROOT / "constraints.txt").read_text().split()}
     wanted = yaml.safe_load((ROOT / "envs/cpu.yaml").read_text())["dependencies"][-1]["pip"]
     assert [pins[line.split("==")[0].lower()] for line in wanted] == wanted
+    cuda = yaml.safe_load((ROOT / "envs/cuda.yaml").read_text())["dependencies"][-1]["pip"]
+    # faiss for CUDA is a package of its own, of which there is no release for every other
+    assert [line for line in cuda if not line.startswith("faiss-gpu")] == [
+        line for line in wanted if not line.startswith("faiss-cpu")
+    ]
+    assert len(cuda) == len(wanted)
 
 
 def test_tangents_are_named_by_what_they_depend_on_alone():

@@ -1,0 +1,489 @@
+"""What a scheduler is told of every job: its memory and its time, from the config and the sizes of what it reads.
+
+``ESTIMATES`` has a formula per stage. Memory is what was measured (``python -m benchmarks.memory``) with room above it; time is
+work over a slow core's or a GPU's rate, and is meant as a limit. A job that was killed is asked for again with GROWTH times both.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from limbeck.config import OF_PRIOR, TEACHER
+from limbeck.methods import FULL
+from limbeck.plan import Plan
+from limbeck.priors import sizes
+from limbeck.priors.sizes import MB
+from limbeck.settings import Settings
+from limbeck.students.registry import STUDENTS
+
+Wildcards = Mapping[str, Any]
+GROWTH = 2
+# Rules that a GPU makes faster. They ask for one where LIMBECK_DEVICE=cuda, and under a profile of a scheduler, so that a machine
+# without one is not blocked; a test keeps rules, profiles and this in step.
+GPU_RULES = (
+    *("prior_dit", "finetune_dit", "finetune_sd", "finetune_sdxl", "encode", "reencode", "score", "patch_features", "invert"),
+    *("sample", "candidates", "crop", "teacher", "features", "embed", "embed_candidates", "soft_labels", "train"),
+)
+# Rules of seconds, so many that a scheduler would do little else: a profile sends several of their jobs as one. Each rule is a
+# group of its own, since jobs of one that wait for each other by way of a third, as pick, embed and measure, would wait for ever.
+SMALL_RULES = ("select", "pick", "keep", "export", "measure")
+
+# megabytes of a process before it reads anything, Snakemake's own 150 beside it included
+PLAIN, SCIENCE, TORCH = 500.0, 700.0, 1000.0
+# floats alive at once per pixel and channel of a VAE's first block, and per position and channel of a denoiser's
+ENCODING, DECODING, DENOISING, TRAINING = 6.0, 8.0, 40.0, 20.0
+# weights are read beside the model that they go into, and not all of their memory is given back
+LOADING, LOADED = 2.2, 1.2
+START = 120.0  # seconds: imports on a busy shared disk
+# ASSUME: a slow core, and a GPU at a third of what an A100 does in TF32; work of more than LONG on a core is given to a GPU
+CORE, GPU, LONG = 5e9, 30e12, 4 * 3600.0
+# ASSUME: of a view of windows; how many squares an image has is not known before it is opened
+WINDOWS = 4
+# Activations that a student's training keeps, floats per pixel of its input at 224 (torchvision's models); the stems for small
+# inputs do not stride, so theirs are more.
+ACTIVATIONS = {"alexnet": 80, "vgg": 700, "mobilenet": 900, "shufflenet": 500, "efficientnet": 1100, "vit": 900, "swin": 1200}
+RESNETS = {"resnet18": 420, "resnet50": 1700, "resnet101": 2600, "resnetap10": 900, "resnet18-in": 1500}
+WEIGHTS = {"convnet": 2e6, "resnet": 45e6, "alexnet": 62e6, "vgg": 133e6, "vit": 90e6, "swin": 30e6}  # parameters at most
+SMALL_SIDE = 64
+INFERENCE = 3.0  # times less is alive at once where nothing is kept for a backward pass
+FLOPS_PER_FLOAT = 700.0  # of a training step
+
+
+@dataclass(frozen=True)
+class Need:
+    """Peak megabytes, and seconds at most."""
+
+    mb: float
+    seconds: float = 0.0
+
+
+def memory_mb(plan: Plan, stage: str, w: Wildcards, attempt: int = 1) -> int:
+    """The resource mem_mb of a job."""
+    return round(estimate(plan, stage, w).mb * GROWTH ** (attempt - 1))
+
+
+def runtime_min(plan: Plan, stage: str, w: Wildcards, attempt: int = 1) -> int:
+    """The resource runtime of a job, minutes."""
+    seconds = START + estimate(plan, stage, w).seconds
+    return math.ceil(max(600.0, 1.5 * seconds) / 60) * GROWTH ** (attempt - 1)
+
+
+def estimate(plan: Plan, stage: str, w: Wildcards) -> Need:
+    """Of a stage's job, by its wildcards."""
+    return _estimate(plan, stage, tuple(sorted((str(key), str(value)) for key, value in w.items())))
+
+
+@lru_cache(maxsize=100_000)
+def _estimate(plan: Plan, stage: str, w: tuple[tuple[str, str], ...]) -> Need:
+    return ESTIMATES[stage](plan, dict(w))
+
+
+def computed(flops: float) -> float:
+    """Seconds of so much work."""
+    return min(flops / CORE, LONG) + flops / GPU
+
+
+def floats(count: float) -> float:
+    """Megabytes of single-precision numbers."""
+    return count * 4 / MB
+
+
+# --- sizes -------------------------------------------------------------------------------------------------------------------
+
+
+def side(plan: Plan, dataset: str, view: str | None = None) -> int:
+    """Of a view's squares, pixels."""
+    spec = plan.dataset(dataset)
+    return spec.views[view or spec.view].size
+
+
+def pixels(plan: Plan, dataset: str, view: str | None = None) -> float:
+    """Megabytes of one image of a view."""
+    return side(plan, dataset, view) ** 2 * plan.dataset(dataset).channels / MB
+
+
+@lru_cache(maxsize=10_000)
+def images(plan: Plan, dataset: str, split: str = "train", shard: int | None = None, view: str | None = None) -> int:
+    """Rows of a shard, or of all."""
+    counts = plan.counts(dataset) if split == "train" else plan.source(dataset).counts(split)
+    own = plan.class_range(dataset, shard) if shard is not None else range(len(counts))
+    spec = plan.dataset(dataset)
+    squares = WINDOWS if spec.views[view or spec.view].resize == "windows" else 1
+    return int(counts[own.start : own.stop].sum()) * squares
+
+
+def _shard(plan: Plan, w: Wildcards, split: str = "train", view: str | None = None) -> int:
+    return images(plan, w["dataset"], split, int(w["shard"]), view)
+
+
+def _classes(plan: Plan, w: Wildcards) -> int:
+    """Of the job's shard, or of all."""
+    return len(plan.class_range(w["dataset"], int(w["shard"]))) if "shard" in w else len(plan.source(w["dataset"]).classes)
+
+
+@lru_cache(maxsize=1000)
+def network(plan: Plan, prior: str) -> sizes.Size:
+    """Of a prior; of a tuned one that of what it is tuned from."""
+    base = plan.vae_of(prior)
+    return sizes.of(plan.config.priors[base], plan.local_weights(base))
+
+
+def working(weights: float, work: float) -> float:
+    """Megabytes of so many parameters that are loaded first and then work in so many megabytes."""
+    return TORCH + max(LOADING * floats(weights), LOADED * floats(weights) + work)
+
+
+def with_prior(plan: Plan, prior: str, work: float) -> float:
+    """The same of a prior, and its refiner."""
+    refiner = plan.config.priors[prior].refiner
+    return working(sum(network(plan, name).all for name in (prior, refiner) if name), work)
+
+
+def denoising(size: sizes.Size, pixel_side: int, batch: int) -> float:
+    """Megabytes of a batch in the denoiser, both branches of classifier-free guidance."""
+    return floats(2 * batch * DENOISING * size.width * size.positions(pixel_side))
+
+
+def step_flops(size: sizes.Size, pixel_side: int) -> float:
+    """Of one evaluation for one image: a multiplication and an addition per weight and patch of 2 x 2 positions."""
+    return 2 * size.denoiser * max(1.0, size.positions(pixel_side) / 4)
+
+
+def vae_flops(size: sizes.Size, pixel_side: int) -> float:
+    """Of encoding or decoding one image: some forty 3 x 3 convolutions at its first width, deeper ones as dear."""
+    return 2.0 * 40 * 9 * size.vae**2 * pixel_side**2
+
+
+def activations(student: str, pixel_side: int) -> float:
+    """Floats per image that a student's training keeps."""
+    family = STUDENTS[student].family
+    if family == "convnet":
+        return 8.0 * STUDENTS[student].options["width"] * pixel_side**2
+    per_pixel = RESNETS.get(student) or ACTIVATIONS.get(family, 2600)
+    return per_pixel * pixel_side**2 * (16 if pixel_side <= SMALL_SIDE else 1)
+
+
+def parameters(student: str) -> float:
+    """Of a student, at most."""
+    return WEIGHTS.get(STUDENTS[student].family, 25e6)
+
+
+def dimensions(plan: Plan, dataset: str, extractor: str) -> int:
+    """Of an extractor's features."""
+    name = plan.config.teachers[plan.run.teacher].student
+    student = STUDENTS[name]
+    if extractor != TEACHER:
+        return 2048
+    if name.startswith(("resnet18", "resnetap10")):
+        return 512
+    if student.family == "convnet":
+        return int(student.options["width"] * (side(plan, dataset) // 2 ** student.options["depth"]) ** 2)
+    return 4096 if student.family in ("vgg", "alexnet") else 2048
+
+
+def points(plan: Plan, w: Wildcards) -> int:
+    """Floats per training image where a discovery works: a latent's, at most those of an extractor."""
+    if w.get("vae", "none") == "none":
+        return 0
+    return max(network(plan, w["vae"]).latent(side(plan, w["dataset"], w["view"])), 2048 * _spaces(plan))
+
+
+@lru_cache(maxsize=16)
+def _spaces(plan: Plan) -> bool:
+    """Whether any method discovers in an extractor's features."""
+    return any(spec.get("features") not in (None, *OF_PRIOR) for spec in plan.config.methods.values())
+
+
+# --- formulas ----------------------------------------------------------------------------------------------------------------
+
+
+def _ingest(plan: Plan, w: Wildcards) -> Need:
+    n, one, spec = _shard(plan, w, w["split"], w["view"]), pixels(plan, w["dataset"], w["view"]), plan.dataset(w["dataset"])
+    # these hold a whole split, or a block of it, at once; the others open one file after the other
+    whole = spec.source in ("npz", "idx", "cifar", "parquet")
+    held = 2 * images(plan, w["dataset"], w["split"]) * one if whole else 0
+    return Need(PLAIN + 200 + min(held, 4000) + n * 300 / MB + 64 * one, n * (0.2 + 2 * one))
+
+
+def _rows(plan: Plan, w: Wildcards) -> Need:
+    """Stages that copy rows, a class or less at a time."""
+    per_class = plan.per_class(w["dataset"]) * WINDOWS
+    held = plan.run.held_out * len(plan.source(w["dataset"]).classes)
+    return Need(PLAIN + 2 * (per_class + held) * pixels(plan, w["dataset"], w.get("view")), images(plan, w["dataset"]) * 0.02)
+
+
+def _encode(plan: Plan, w: Wildcards) -> Need:
+    size, at = network(plan, w["vae"]), side(plan, w["dataset"], w["view"])
+    return Need(
+        working(size.all - size.denoiser, _encoding(plan, w["vae"], at)),
+        computed(_shard(plan, w, view=w["view"]) * vae_flops(size, at)),
+    )
+
+
+def _encoding(plan: Plan, prior: str, at: int, batch: int | None = None) -> float:
+    batch = batch or plan.config.priors[prior].encode_batch
+    return floats(batch * ENCODING * network(plan, prior).vae * at**2)
+
+
+def _reencode(plan: Plan, w: Wildcards) -> Need:
+    size, at = network(plan, w["prior"]), side(plan, w["dataset"], plan.config.priors[w["prior"]].view)
+    count = _classes(plan, w) * int(w["ipc"])
+    memory = working(size.all - size.denoiser, _encoding(plan, w["prior"], at, 2))
+    return Need(memory + images(plan, w["dataset"]) * 300 / MB, computed(count * vae_flops(size, at)))
+
+
+def _prior(plan: Plan, w: Wildcards) -> Need:
+    spec, size = plan.config.priors[w["prior"]], network(plan, w["prior"])
+    memory = working(size.all, 0)
+    if spec.train is None:
+        # ASSUME: a megabyte from a hub takes half a second, copied a hundredth
+        return Need(memory, floats(size.all) * (0.5 if plan.local_weights(w["prior"]) is None else 0.01))
+    at, train = side(plan, spec.train.dataset, spec.view), spec.train
+    vae = train.vae.batch_size * TRAINING * size.vae * at**2 * 2
+    dit = train.dit.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
+    steps = train.vae.steps * train.vae.batch_size * vae_flops(size, at) + train.dit.steps * train.dit.batch_size * step_flops(
+        size, at
+    )
+    held = 2 * images(plan, spec.train.dataset) * (pixels(plan, spec.train.dataset, spec.view) + floats(size.latent(at)))
+    return Need(memory + 5 * floats(size.all) + floats(max(vae, dit)) + held, computed(6 * steps))
+
+
+def _finetune(plan: Plan, w: Wildcards) -> Need:
+    prior = plan.config.priors[w["prior"]]
+    assert prior.finetune is not None
+    size, at, tune = network(plan, w["prior"]), side(plan, prior.finetune.dataset, prior.view), prior.finetune
+    n, states = images(plan, tune.dataset, view=prior.view), 4 if tune.mode == "full" else 1
+    graphs = 2 if tune.criterion == "inversion_matching" else 1
+    kept = graphs * tune.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
+    memory = with_prior(plan, w["prior"], states * floats(size.denoiser) + floats(kept) + 2 * floats(n * size.latent(at)))
+    evaluations = 3 + (2 * tune.inversion_steps if graphs == 2 else 0)
+    return Need(memory, computed(tune.epochs * n * evaluations * step_flops(size, at)))
+
+
+def _discovery(plan: Plan, w: Wildcards) -> Need:
+    """reduce, fit and select: a class's points in a few copies, and at most two matrices of their pairs."""
+    n, d = plan.per_class(w["dataset"]) * WINDOWS ** (w["vae"] == "none"), points(plan, w)
+    pairs = min(n, 20_000) ** 2 * 8 * 2 / MB if d else 0
+    workers = 2 if w.get("embedding", "").startswith("umap") else 1
+    seconds = _shard(plan, w, view=w["view"]) * (0.1 + d * 2e-5)
+    return Need((SCIENCE + 300 * (workers - 1)) * workers + workers * (pairs + 8 * floats(n * d)), seconds)
+
+
+def _score(plan: Plan, w: Wildcards) -> Need:
+    options, size = plan.judged(w["scoring"], w["dataset"]), network(plan, w["prior"])
+    at, classes = side(plan, w["dataset"], options["view"]), _classes(plan, w)
+    n = min(_shard(plan, w, view=options["view"]), (options["real_images_per_class"] or 10**9) * classes * WINDOWS)
+    latents = floats(options["score_batch"] * 10 * size.latent(at))
+    memory = with_prior(plan, w["prior"], denoising(size, at, options["score_batch"]) + latents)
+    return Need(memory, computed(2 * n * options["n_draws"] * step_flops(size, at)))
+
+
+def _localize(plan: Plan, w: Wildcards) -> Need:
+    n = _shard(plan, w, view=plan.judged(w["patching"], w["dataset"])["view"])
+    return Need(PLAIN + n * 0.02, n * 0.05)
+
+
+def _patch_features(plan: Plan, w: Wildcards) -> Need:
+    options, n = plan.embedding_of(w["embedding"], w["dataset"]), _shard(plan, w)
+    if options["features"] not in OF_PRIOR:
+        return _extracting(plan, options["features"], w["dataset"], n, options["dift_batch"])
+    size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options["dift_batch"]
+    work = max(_encoding(plan, w["vae"], at, batch), denoising(size, at, batch))
+    flops = n * (vae_flops(size, at) + options["dift_ensemble"] * step_flops(size, at))
+    return Need(with_prior(plan, w["vae"], work + floats(n * 2000)), computed(flops))
+
+
+def _crop(plan: Plan, w: Wildcards) -> Need:
+    options = plan.judged(w["patching"], w["dataset"])
+    n = min(_shard(plan, w), (options["crop_images"] or 10**9) * _classes(plan, w)) * options["crops"]
+    return _extracting(plan, TEACHER, w["dataset"], n, 250 * options["crops"])
+
+
+def _invert(plan: Plan, w: Wildcards) -> Need:
+    options, size = plan.inversion_of(w["inversion"], w["dataset"]), network(plan, w["prior"])
+    at, rungs = side(plan, w["dataset"], plan.config.priors[w["prior"]].view), options["inversion_step"] + 1
+    moments = 12 * rungs * floats(size.latent(at)) * 2
+    memory = with_prior(plan, w["prior"], denoising(size, at, options["inversion_batch"]) + moments)
+    return Need(memory, computed(2 * _shard(plan, w) * rungs * step_flops(size, at)))
+
+
+def _draw(plan: Plan, w: Wildcards) -> Need:
+    method, ipc = plan.start_method(w), int(w["ipc"])
+    latent = network(plan, w["prior"]).latent(side(plan, w["dataset"], plan.config.priors[w["prior"]].view))
+    candidates = (method.draws or {}).get("candidates", 1)
+    rounds = _classes(plan, w) if (method.draws or {}).get("pool") == "independent" else 1
+    memory = SCIENCE + 2 * 12 * floats(64 * latent) + 8 * floats(ipc * latent) + 6 * floats(_classes(plan, w) * latent)
+    return Need(memory, computed(20.0 * rounds * candidates * ipc * latent))
+
+
+def _tangents(plan: Plan, w: Wildcards) -> Need:
+    size, n = network(plan, w["prior"]), plan.per_class(w["dataset"])
+    latent = size.latent(side(plan, w["dataset"], plan.config.priors[w["prior"]].view))
+    options = plan.tangents_method(w).tangents or {}
+    kept = _classes(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * options.get("d", 3) * latent
+    work = 200.0 * _classes(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * n * latent
+    # the stage takes as many images at once as 512 MB hold the neighbourhoods of
+    group = 3 * min(512.0, floats(int(w["ipc"]) * n * latent))
+    return Need(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept), computed(work))
+
+
+def _sample(plan: Plan, w: Wildcards) -> Need:
+    method, size, prior = plan.sampled(w), network(plan, w["prior"]), plan.config.priors[w["prior"]]
+    assert method.sampler is not None
+    ipc, at, steps = int(w["ipc"]), side(plan, w["dataset"], prior.view), method.sampler["steps"]
+    batch = min(ipc, method.sampler["batch_size"])
+    work = max(denoising(size, at, batch), floats(batch * DECODING * size.vae * at**2))
+    guided = 0.0
+    if method.guidance:
+        tangent = (method.tangents or {}).get("d", 0) * steps * batch
+        guided = 8 * floats(plan.per_class(w["dataset"]) * size.latent(at)) + 3 * floats(tangent * size.latent(at))
+    count = _classes(plan, w) * ipc
+    flops = count * (2 * steps * step_flops(size, at) + vae_flops(size, at))
+    return Need(with_prior(plan, w["prior"], work + guided), computed(flops))
+
+
+def _cell(plan: Plan, w: Wildcards) -> Need:
+    """choose and keep: a class's images or features of every group."""
+    groups = (plan.sampled(w).keep or {}).get("groups", 1)
+    held = groups * int(w["ipc"]) * (pixels(plan, w["dataset"]) + floats(4096)) + 6 * floats(groups * _classes(plan, w) * 4096)
+    return Need(PLAIN + 200 + 2 * held, images(plan, w["dataset"]) * 0.005 + groups * _classes(plan, w))
+
+
+def _row_images(plan: Plan, w: Wildcards) -> int:
+    return images(plan, w["dataset"]) if w["method"] == FULL else int(w["ipc"]) * len(plan.source(w["dataset"]).classes)
+
+
+def _export(plan: Plan, w: Wildcards) -> Need:
+    n = _row_images(plan, w)
+    return Need(PLAIN + 2 * n * pixels(plan, w["dataset"]), n * 0.05)
+
+
+def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int, repeats: int) -> Need:
+    """The sets in memory, the student with its optimiser's state, a batch's activations."""
+    at, channels = settings.size or side(plan, dataset), plan.dataset(dataset).channels
+    tested = images(plan, dataset, "test")
+    held = plan.run.held_out * len(plan.source(dataset).classes)
+    sets = 1.2 * (n + tested + held) * at**2 * channels / MB
+    batch = min(settings.batch_size, n)
+    work = floats(max(batch, min(500, 2**22 / at**2) / 4) * activations(student, at))
+    epochs = settings.epochs or (settings.steps or 1) * batch / n
+    flops = FLOPS_PER_FLOAT * activations(student, at) * (epochs * n + settings.evaluations * (tested + held) / 3)
+    return Need(TORCH + sets + 4 * floats(parameters(student)) + work, repeats * computed(flops))
+
+
+def _teacher(plan: Plan, w: Wildcards) -> Need:
+    teacher, n = plan.config.teachers[w["teacher"]], images(plan, w["dataset"])
+    settings = plan.settings(teacher.protocol, teacher.student, w["dataset"], plan.per_class(w["dataset"]))
+    if teacher.weights:  # only tested
+        settings, n = settings.model_copy(update={"epochs": 1, "steps": None}), settings.batch_size
+    return _training(plan, w["dataset"], teacher.student, settings, n, 1)
+
+
+def _train(plan: Plan, w: Wildcards) -> Need:
+    n = _row_images(plan, w)
+    per_class = plan.per_class(w["dataset"]) if w["ipc"] == "all" else int(w["ipc"])
+    settings = plan.settings(w["protocol"], w["student"], w["dataset"], per_class)
+    found = _training(plan, w["dataset"], w["student"], settings, n, plan.run.repeats)
+    return _labelled(plan, w, found, settings, n)
+
+
+def _soft_labels(plan: Plan, w: Wildcards) -> Need:
+    n, student = _row_images(plan, w), plan.run.students[0]
+    settings = plan.settings(w["protocol"], student, w["dataset"], int(w["ipc"]))
+    sets = 1.2 * n * (settings.size or side(plan, w["dataset"])) ** 2 * plan.dataset(w["dataset"]).channels / MB
+    return _labelled(plan, w, Need(TORCH + sets), settings, n)
+
+
+def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) -> Need:
+    """The same with the teachers that look on, or label."""
+    names = plan.labellers(w["protocol"])
+    at, batch = settings.size or side(plan, w["dataset"]), min(settings.batch_size, n)
+    classes, epochs = len(plan.source(w["dataset"]).classes), settings.epochs or (settings.steps or 1) * batch / n
+    memory, seconds = rest.mb, rest.seconds
+    for student in (plan.config.teachers[name].student for name in names):
+        memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / INFERENCE + 8 * n * classes)
+        seconds += plan.run.repeats * computed(FLOPS_PER_FLOAT / 3 * epochs * n * activations(student, at))
+    return Need(memory, seconds)
+
+
+def _extracting(plan: Plan, extractor: str, dataset: str, n: int, together: int) -> Need:
+    """Of n images, ``together`` of which are in memory at an extractor's size, and a batch of those in it."""
+    teacher = plan.config.teachers[plan.run.teacher]
+    if extractor == TEACHER:
+        student, at, batch, weights = teacher.student, plan.protocol(teacher.protocol).size, 250, parameters(teacher.student)
+    else:
+        student, at, batch, weights = "resnet50", 336, 50, 4e8  # ASSUME: no heavier than a ViT-L at this side
+    at, together = at or side(plan, dataset), min(n, together)
+    work = floats(min(batch, together) * activations(student, at) / INFERENCE)
+    held = 4 * together * at**2 * plan.dataset(dataset).channels / MB
+    return Need(working(weights, work + held), computed(n * FLOPS_PER_FLOAT / 3 * activations(student, at)))
+
+
+def _features(plan: Plan, w: Wildcards) -> Need:
+    counts = plan.counts(w["dataset"]) if w["split"] == "train" else plan.source(w["dataset"]).counts(w["split"])
+    return _extracting(plan, w["extractor"], w["dataset"], _shard(plan, w, w["split"]), int(counts.max()))
+
+
+def _embed(plan: Plan, w: Wildcards) -> Need:
+    return _extracting(plan, w["extractor"], w["dataset"], _classes(plan, w) * int(w["ipc"]), int(w["ipc"]))
+
+
+def _measure(plan: Plan, w: Wildcards) -> Need:
+    """Draws of at most 10,000 rows of both sets, their moments, blocks of a matrix of pairs."""
+    own, real = (min(10_000, n) for n in (_row_images(plan, w), images(plan, w["dataset"])))
+    dim = dimensions(plan, w["dataset"], w["extractor"])
+    memory = PLAIN + 2 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
+    return Need(memory, images(plan, w["dataset"]) * 0.01 + computed(20.0 * own * real * dim + 60.0 * dim**3))
+
+
+def _report(plan: Plan, w: Wildcards) -> Need:
+    rows = len(plan.rows(int(w["ipc"])))
+    cell = int(w["ipc"]) * len(plan.source(w["dataset"]).classes) * pixels(plan, w["dataset"])
+    real = images(plan, w["dataset"]) * dimensions(plan, w["dataset"], plan.run.extractors[0])
+    return Need(TORCH + 4 * rows * cell + 3 * floats(real), 600.0 + 60 * rows)
+
+
+def _take(plan: Plan, w: Wildcards) -> Need:
+    return Need(PLAIN + 100, _shard(plan, w, w.get("split", "train")) * 0.01)
+
+
+def _pick(plan: Plan, w: Wildcards) -> Need:
+    return Need(PLAIN + 100 + 50 * pixels(plan, w["dataset"]), _classes(plan, w) * int(w["ipc"]) * 0.1)
+
+
+# the stages by the name of their subcommand
+ESTIMATES: dict[str, Callable[[Plan, Wildcards], Need]] = {
+    "ingest": _ingest,
+    "label": _rows,
+    "hold_out": _rows,
+    "take": _take,
+    "prior": _prior,
+    "finetune": _finetune,
+    "encode": _encode,
+    "reencode": _reencode,
+    "reduce": _discovery,
+    "fit": _discovery,
+    "select": _discovery,
+    "score": _score,
+    "localize": _localize,
+    "patch_features": _patch_features,
+    "crop": _crop,
+    "invert": _invert,
+    "draw": _draw,
+    "tangents": _tangents,
+    "pick": _pick,
+    "imported": _pick,
+    "sample": _sample,
+    "choose": _cell,
+    "keep": _cell,
+    "export": _export,
+    "teacher": _teacher,
+    "features": _features,
+    "embed": _embed,
+    "measure": _measure,
+    "soft_labels": _soft_labels,
+    "train": _train,
+    "report": _report,
+}
