@@ -1,7 +1,7 @@
 """ingest decodes and resizes in threads: against a plain Pillow loop over half of the files in each of two processes.
 
-The plain loop writes nothing; ingest compresses and writes an artifact, checks it, and starts up. ``python -m benchmarks.decode
-FIRST STEP FOLDER`` is the loop.
+Three commands: the loop; what ingest does before it writes; and the whole of ingest, which compresses, writes and checks an
+artifact of as many bytes as the pixels too. ``python -m benchmarks.decode plain FIRST STEP FOLDER`` is the loop.
 """
 
 import json
@@ -13,6 +13,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import Usage, alone, together
+from limbeck.config import Dataset, View
+from limbeck.data.sources import open_source
+from limbeck.stages.ingest import Ingest
 
 CLASSES, PER_CLASS, DISTINCT = 10, 400, 20
 SIZE = 256
@@ -44,33 +47,40 @@ def plain(first: int, step: int, root: Path) -> None:
         np.asarray(image.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
 
+def threaded(threads: int, root: Path) -> None:
+    """The same of all files by ingest's threads."""
+    source = open_source("photographs", Dataset(source="folder", path=str(root)))
+    ingest = Ingest(source, "train", View(size=SIZE), 3, threads, root)
+    count = sum(pixels is not None for _, pixels in ingest.decoded(np.arange(len(source.labels("train")))))
+    assert count == CLASSES * PER_CLASS
+
+
+def line(case: str, used: Usage, reference: Usage) -> dict[str, object]:
+    """A row of the table."""
+    numbers = {"seconds": used.seconds, "peak_mb": used.peak_mb, "ratio": used.seconds / reference.seconds}
+    case = f"{CLASSES * PER_CLASS:,} JPEGs to {SIZE}, {case}"
+    return {"benchmark": "decode", "case": case, **numbers, "of": "time of the plain loop"}
+
+
 def run(folder: Path) -> list[dict[str, object]]:
-    """The loop, then ingest with as many threads."""
+    """The loop, then ingest's threads, as many, and ingest."""
     root = folder / "jpegs"
     jpegs(root)
     cores = min(2, os.cpu_count() or 1)
-    loops = together(*([str(first), str(cores), str(root)] for first in range(cores)), module="benchmarks.decode")
+    loops = together(*(["plain", str(first), str(cores), str(root)] for first in range(cores)), module="benchmarks.decode")
     reference = Usage(max(loop.seconds for loop in loops), sum(loop.peak_mb for loop in loops))
+    threads = alone(["threads", str(cores), str(root)], module="benchmarks.decode")
     source = {"source": "folder", "path": str(root), "classes": None, "channels": 3}
     about = {"dataset": "photographs", "source": source, "view": {"size": SIZE, "resize": "crop"}, "split": "train"}
     spec = json.dumps({**about, "classes": [0, CLASSES], "bad_files": 0, "code": "benchmark"})
     files = ["--images", str(folder / "images.zarr.zip"), "--prov", str(folder / "prov.json")]
     used = alone(["--threads", str(cores), "ingest", "--spec", spec, *files])
-    case, of = f"{CLASSES * PER_CLASS:,} JPEGs to {SIZE}", "time of the plain loop"
-    return [
-        {"benchmark": "decode", "case": f"{case}, plain loop", "seconds": loop_s, "peak_mb": loop_mb, "ratio": 1.0, "of": of}
-        for loop_s, loop_mb in [(reference.seconds, reference.peak_mb)]
-    ] + [
-        {
-            "benchmark": "decode",
-            "case": f"{case}, ingest",
-            "seconds": used.seconds,
-            "peak_mb": used.peak_mb,
-            "ratio": used.seconds / reference.seconds,
-            "of": of,
-        }
-    ]
+    cases = (("plain loop", reference), ("ingest's threads", threads), ("ingest", used))
+    return [line(case, each, reference) for case, each in cases]
 
 
 if __name__ == "__main__":
-    plain(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    if sys.argv[1] == "plain":
+        plain(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    else:
+        threaded(int(sys.argv[2]), Path(sys.argv[3]))

@@ -113,7 +113,8 @@ def break_folder(root: Path, case: str) -> None:
         ("one less", f"class 'cats & dogs' has 2 {EXACTLY}"),
         (
             "no images",
-            "class 'cats & dogs' has no images in {root}/cats & dogs; put 3 there (.bmp .gif .jfif .jpeg .jpg .png .tif .tiff .webp)",
+            "class 'cats & dogs' has no images in {root}/cats & dogs; put 3 there (.bmp .gif .jfif .jpeg .jpg .png .tif .tiff "
+            ".webp)",
         ),
     ],
 )

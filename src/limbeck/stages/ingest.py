@@ -35,7 +35,7 @@ def run(spec: Spec, images: Path, threads: int = 1) -> None:
     source = open_source(spec["dataset"], Dataset.model_validate({**spec["source"], "views": {"view": view}}))
     labels, (first, stop) = source.labels(spec["split"]), spec["classes"]
     rows = np.concatenate([np.flatnonzero(labels == c) for c in range(first, stop)])
-    ingest = _Ingest(source, spec["split"], view, spec["source"]["channels"], threads, images.parent)
+    ingest = Ingest(source, spec["split"], view, spec["source"]["channels"], threads, images.parent)
     recorded = params({**spec, "source": {k: v for k, v in spec["source"].items() if k != "path"}}, "bad_files")
     header: dict[str, Any] = {"classes": list(source.classes), "class_range": [first, stop]}
     images.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class _BadFilesError(Exception):
 
 
 @dataclass
-class _Ingest:
+class Ingest:
     """One split and shard on its way from a source into an artifact."""
 
     source: Source
@@ -123,7 +123,7 @@ class _Ingest:
     def _straight(self, out: Writer, rows: np.ndarray, report: Any) -> None:
         block: list[np.ndarray] = []
         size = self._fitting(BLOCK)
-        for done, (_, pixels) in enumerate(self._decoded(rows), 1):
+        for done, (_, pixels) in enumerate(self.decoded(rows), 1):
             if pixels is not None and not self.bad:
                 block.append(pixels)
             if block and (len(block) == size or done == len(rows)) and not self.bad:
@@ -137,7 +137,7 @@ class _Ingest:
         order = np.argsort(rows)
         with tempfile.TemporaryFile(dir=self.folder) as file:
             scratch = np.memmap(file, np.uint8, "w+", shape=shape)
-            for done, (at, pixels) in enumerate(self._decoded(rows[order]), 1):
+            for done, (at, pixels) in enumerate(self.decoded(rows[order]), 1):
                 if pixels is not None:
                     start = starts[order[at]]
                     scratch[start : start + len(pixels)] = pixels
@@ -146,7 +146,7 @@ class _Ingest:
             for start in range(0, 0 if self.bad else len(scratch), size):
                 out.append("images", scratch[start : start + size])
 
-    def _decoded(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray | None]]:
+    def decoded(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray | None]]:
         """(place in ``rows``, its squares (K, size, size, channels)) in order; None, and an entry in ``bad``, where there are none.
 
         Sources are read here, one row after the other; files are opened, decoded and resized in the threads (Pillow leaves
