@@ -13,6 +13,8 @@ rule reduce:
         f"{R}/benchmarks/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
     wildcard_constraints:
         embedding="(umap|pca|none)-[0-9a-f]{6}",
+    # takes two cores at once, and a long chain waits for it
+    priority: 20
     conda:
         ENVIRONMENT
     # UMAP takes seconds a class, the others less than the start of a worker

@@ -115,6 +115,8 @@ rule draw:
         f"{R}/logs/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
+    # takes two cores at once
+    priority: 20
     conda:
         ENVIRONMENT
     threads: 2
