@@ -288,10 +288,11 @@ def _localize(plan: Plan, w: Wildcards) -> Need:
 def _patch_features(plan: Plan, w: Wildcards) -> Need:
     options, n = plan.embedding_of(w["embedding"], w["dataset"]), _shard(plan, w)
     if options["features"] not in OF_PRIOR:
-        return _extracting(plan, options["features"], w["dataset"], n, options["dift_batch"])
-    size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options["dift_batch"]
+        return _extracting(plan, options["features"], w["dataset"], n, options.get("dift_batch", 64))
+    # of features 'vae' the denoiser computes nothing
+    size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options.get("dift_batch", 64)
     work = max(_encoding(plan, w["vae"], at, batch), denoising(size, at, batch))
-    flops = n * (vae_flops(size, at) + options["dift_ensemble"] * step_flops(size, at))
+    flops = n * (vae_flops(size, at) + options.get("dift_ensemble", 0) * step_flops(size, at))
     return Need(with_prior(plan, w["vae"], work + floats(n * 2000)), computed(flops))
 
 
