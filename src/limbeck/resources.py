@@ -20,15 +20,6 @@ from limbeck.students.registry import STUDENTS
 
 Wildcards = Mapping[str, Any]
 GROWTH = 2
-# Rules that a GPU makes faster. They ask for one where LIMBECK_DEVICE=cuda, and under a profile of a scheduler, so that a machine
-# without one is not blocked; a test keeps rules, profiles and this in step.
-GPU_RULES = (
-    *("prior_dit", "finetune_dit", "finetune_sd", "finetune_sdxl", "encode", "reencode", "score", "patch_features", "invert"),
-    *("sample", "candidates", "crop", "teacher", "features", "embed", "embed_candidates", "soft_labels", "train"),
-)
-# Rules of seconds, so many that a scheduler would do little else: a profile sends several of their jobs as one. Each rule is a
-# group of its own, since jobs of one that wait for each other by way of a third, as pick, embed and measure, would wait for ever.
-SMALL_RULES = ("select", "pick", "keep", "export", "measure")
 
 # megabytes of a process before it reads anything, Snakemake's own 150 beside it included
 PLAIN, SCIENCE, TORCH = 500.0, 700.0, 1000.0

@@ -2,7 +2,6 @@
 
 import io
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -86,10 +85,3 @@ def _upper_bits(picture: Image.Image) -> np.ndarray:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("integers beyond 16 bits")
     return (values >> 8).astype(np.uint8)
-
-
-def bad_list(bad: Iterable[tuple[str, str]], shown: int = 20) -> str:
-    """Files and why they are bad as one line."""
-    lines = [f"{name} {why}" for name, why in bad]
-    more = f"; and {len(lines) - shown} more" if len(lines) > shown else ""
-    return "; ".join(lines[:shown]) + more

@@ -23,6 +23,7 @@ from limbeck.store import Writer, create
 BLOCK = 2**24  # bytes of pixels handed to the artifact at once
 TASK = 2**22  # bytes of pixels that one task of a thread makes, but no more than
 MOST = 32  # images
+SHOWN = 20  # bad files that an error names
 
 
 def run(spec: Spec, images: Path, threads: int = 1) -> None:
@@ -52,7 +53,8 @@ def run(spec: Spec, images: Path, threads: int = 1) -> None:
 
 def _judge(source: Source, split: str, labels: np.ndarray, bad: dict[int, str], allowed: int) -> None:
     """Refuse more bad files than are allowed, and a class of nothing else."""
-    report = decoding.bad_list((source.source_id(split, row), why) for row, why in sorted(bad.items()))
+    lines = [f"{source.source_id(split, row)} {why}" for row, why in sorted(bad.items())]
+    report = "; ".join(lines[:SHOWN]) + (f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else "")
     noun = "image" if len(bad) == 1 else "images"
     if len(bad) > allowed:
         undecoded = all(why.startswith(decoding.UNDECODED) for why in bad.values())
