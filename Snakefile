@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from limbeck import resources
+from limbeck import resources, warm
 from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
@@ -85,3 +85,9 @@ rule all:
     default_target: True
     input:
         PLAN.targets(),
+
+
+onstart:
+    # jobs of other machines, and of another Python, start by themselves
+    if workflow.is_main_process and workflow.local_exec:
+        warm.start()

@@ -14,11 +14,12 @@ import yaml
 from PIL import Image
 from snakemake.utils import update_config
 
+from limbeck import warm
 from limbeck.data.paths import package_path
 from limbeck.plan import Plan
-from tests.warm import Server
 
 ROOT = Path(__file__).parents[1]
+os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
 
 
@@ -94,30 +95,15 @@ def write_small(path: Path) -> None:
     np.savez(path, **arrays)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _warm_jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """See tests.warm. The server starts with the first workflow."""
-    Workflow.warm = Server(tmp_path_factory.mktemp("warm"))
-    yield
-    Workflow.warm.stop()
-
-
 class Workflow:
     """A working directory with its own config overlay and results, run by the repository's Snakefile."""
-
-    warm: Server
 
     def __init__(self, folder: Path, overlay: dict):
         self.folder = folder
         self.results = folder / "results"
         self.overlay = {"results": str(self.results), **overlay}
-        # jobs look for python in a conda environment first
-        self.env = {
-            **os.environ,
-            "HF_HUB_OFFLINE": "1",
-            "XDG_CACHE_HOME": str(folder / "cache"),
-            "CONDA_PREFIX": self.warm.prefix(),
-        }
+        warm.start()  # one server for all runs of this process
+        self.env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
 
     def snakemake(self, *arguments: str, snakefile: Path = ROOT / "Snakefile") -> subprocess.CompletedProcess[str]:
         """Run Snakemake; ``--directory`` is the fixture's folder."""

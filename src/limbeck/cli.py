@@ -87,14 +87,14 @@ def _folders(text: str) -> list[Path]:
 @contextmanager
 def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, float] | None = None) -> Iterator[dict[str, Any]]:
     """Parse the spec; afterwards write the sidecar, with what the stage ``measured`` of itself."""
-    from limbeck.provenance import record
+    from limbeck.provenance import record, used
     from limbeck.store import write_text
 
     parsed = json.loads(spec)
-    started = time.monotonic()
+    started, before = time.monotonic(), used()["cpu_seconds"]
     yield parsed
     named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
-    about = record(time.monotonic() - started, parsed["code"], named) | (measured or {})
+    about = record(time.monotonic() - started, parsed["code"], named) | used() | {"start_cpu_seconds": before} | (measured or {})
     text = json.dumps(about, indent=1, sort_keys=True)
     write_text(prov, text + "\n")
 

@@ -10,6 +10,8 @@ import functools
 import hashlib
 import json
 import platform
+import resource
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -135,6 +137,14 @@ def fingerprint(*modules: str) -> str:
     """12 hex digits over all sources that the named modules can reach."""
     items = sorted(closure(modules).items())
     return hashlib.sha256(json.dumps([[*key, text] for key, text in items]).encode()).hexdigest()[:12]
+
+
+def used() -> dict[str, float]:
+    """Of this process and those it has started, so far: seconds of all its threads, and the largest of their peaks of memory."""
+    every = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    seconds = sum(one.ru_utime + one.ru_stime for one in every)
+    return {"cpu_seconds": round(seconds, 2), "peak_mb": round(max(one.ru_maxrss for one in every) / unit)}
 
 
 def record(seconds: float, source: str, inputs: Mapping[str, str | list[str]]) -> dict[str, Any]:
