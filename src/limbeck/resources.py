@@ -15,6 +15,7 @@ from limbeck.methods import FULL
 from limbeck.plan import Plan
 from limbeck.priors import sizes
 from limbeck.priors.sizes import MB
+from limbeck.rows import HELD, READERS
 from limbeck.settings import Settings
 from limbeck.students.registry import STUDENTS
 
@@ -39,6 +40,7 @@ RESNETS = {"resnet18": 420, "resnet50": 1700, "resnet101": 2600, "resnetap10": 9
 WEIGHTS = {"convnet": 2e6, "resnet": 45e6, "alexnet": 62e6, "vgg": 133e6, "vit": 90e6, "swin": 30e6}  # parameters at most
 SMALL_SIDE = 64
 INFERENCE = 3.0  # times less is alive at once where nothing is kept for a backward pass
+NUMBERS = 40  # random ones of an image's view
 FLOPS_PER_FLOAT = 700.0  # of a training step
 
 
@@ -357,8 +359,12 @@ def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int
     at, channels = settings.size or side(plan, dataset), plan.dataset(dataset).channels
     tested = images(plan, dataset, "test")
     held = plan.run.held_out * len(plan.source(dataset).classes)
-    sets = 1.2 * (n + tested + held) * at**2 * channels / MB
     batch = min(settings.batch_size, n)
+    # a large set is read a batch at a time; an epoch's random numbers are drawn at once
+    sets = sum(
+        min(1.2 * count * at**2 * channels, HELD + (READERS + 2) * batch * at**2 * channels) / MB for count in (n, tested, held)
+    )
+    sets += n * NUMBERS * 8 / MB
     work = floats(max(batch, min(500, 2**22 / at**2) / 4) * activations(student, at))
     epochs = settings.epochs or (settings.steps or 1) * batch / n
     flops = FLOPS_PER_FLOAT * activations(student, at) * (epochs * n + settings.evaluations * (tested + held) / 3)
@@ -384,7 +390,8 @@ def _train(plan: Plan, w: Wildcards) -> Need:
 def _soft_labels(plan: Plan, w: Wildcards) -> Need:
     n, student = _row_images(plan, w), plan.run.students[0]
     settings = plan.settings(w["protocol"], student, w["dataset"], int(w["ipc"]))
-    sets = 1.2 * n * (settings.size or side(plan, w["dataset"])) ** 2 * plan.dataset(w["dataset"]).channels / MB
+    one = (settings.size or side(plan, w["dataset"])) ** 2 * plan.dataset(w["dataset"]).channels
+    sets = min(1.2 * n * one, HELD + (READERS + 2) * min(settings.batch_size, n) * one) / MB
     return _labelled(plan, w, Need(TORCH + sets), settings, n)
 
 
@@ -393,9 +400,11 @@ def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) 
     names = plan.labellers(w["protocol"])
     at, batch = settings.size or side(plan, w["dataset"]), min(settings.batch_size, n)
     classes, epochs = len(plan.source(w["dataset"]).classes), settings.epochs or (settings.steps or 1) * batch / n
-    memory, seconds = rest.mb, rest.seconds
+    stored = plan.soft_labels(w["dataset"], w["method"], w["ipc"], int(w["seed"]), w["protocol"])
+    # an epoch's labels, where they are stored, as halves
+    memory, seconds = rest.mb + (3 * n * classes * 2 / MB if stored else 0), rest.seconds
     for student in (plan.config.teachers[name].student for name in names):
-        memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / INFERENCE + 8 * n * classes)
+        memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / INFERENCE)
         seconds += plan.run.repeats * computed(FLOPS_PER_FLOAT / 3 * epochs * n * activations(student, at))
     return Need(memory, seconds)
 

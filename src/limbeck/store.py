@@ -302,6 +302,16 @@ class Artifact:
     def __getitem__(self, name: str) -> np.ndarray:
         return self.read(name)
 
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Rows of an array in any order; a chunk is read once, whatever the number of its rows."""
+        size = self._array(name).chunks[0]
+        out = np.empty((len(rows), *self.shape(name)[1:]), self.schema.arrays[name].dtype)
+        chunks = rows // size
+        for chunk in np.unique(chunks).tolist():
+            own = chunks == chunk
+            out[own] = self.read(name, chunk * size, (chunk + 1) * size)[rows[own] - chunk * size]
+        return out
+
     def verify(self) -> None:
         """Read everything once: every chunk's crc32c, every array's range."""
         for name in self.group:

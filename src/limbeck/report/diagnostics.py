@@ -86,8 +86,7 @@ def coverage_figure(real: np.ndarray, sets: Mapping[str, np.ndarray]) -> bytes:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    rng = np.random.default_rng(0)
-    parts = [_some(real, MAP_REAL, rng), *(_some(values, MAP_SET, rng) for values in sets.values())]
+    parts = [real, *sets.values()]
     points = np.concatenate(parts)
     reduced = PCA(min(30, *points.shape), random_state=0).fit_transform(points)
     plane = TSNE(init="pca", perplexity=min(30, (len(points) - 1) / 3), max_iter=500, random_state=0, n_jobs=1).fit_transform(
@@ -106,11 +105,6 @@ def coverage_figure(real: np.ndarray, sets: Mapping[str, np.ndarray]) -> bytes:
             axis.set_title(name, fontsize=8)
 
     return _png(draw, 2.6 * across, 2.5 * math.ceil(len(own) / across))
-
-
-def _some(values: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """At most ``most`` rows, in their order."""
-    return values if len(values) <= most else values[np.sort(rng.permutation(len(values))[:most])]
 
 
 def origin_figure(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:

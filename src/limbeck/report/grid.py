@@ -33,7 +33,9 @@ def save_grid(path: Path, strips: Mapping[str, np.ndarray], classes: Sequence[st
 
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
-    figure = Figure(figsize=(width / 32 + 2, sum(heights) / 32 + 0.6 * len(heights) + 1), dpi=72)
+    # an inch per image of 32 pixels, at most two for larger ones
+    inch = max(32.0, width / len(classes) / 2)
+    figure = Figure(figsize=(width / inch + 2, sum(heights) / inch + 0.6 * len(heights) + 1), dpi=72)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(strips), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axis, (name, strip) in zip(axes, strips.items(), strict=True):
@@ -41,9 +43,8 @@ def save_grid(path: Path, strips: Mapping[str, np.ndarray], classes: Sequence[st
         axis.set_title(name, loc="left", fontsize=11)
         axis.set_xticks([])
         axis.set_yticks([])
-    if len(classes) <= 20:
-        step = list(strips.values())[-1].shape[1] / len(classes)
-        axes[-1].set_xticks([(i + 0.5) * step for i in range(len(classes))], classes, rotation=30, ha="right", fontsize=9)
+    step = list(strips.values())[-1].shape[1] / len(classes)
+    axes[-1].set_xticks([(i + 0.5) * step for i in range(len(classes))], classes, rotation=30, ha="right", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, format="png", metadata={"Software": None})
 

@@ -14,28 +14,33 @@ from torch import nn
 
 from limbeck.errors import LimbeckError
 from limbeck.metrics.teacher import TeacherExtractor
+from limbeck.rows import HELD, Images, Rows
 from limbeck.settings import Settings
 from limbeck.stages.common import Spec, classes_of, read_all, resize_to
-from limbeck.store import digest, replacing
+from limbeck.store import Artifact, digest, replacing
 from limbeck.students.construct import construct
 from limbeck.students.evaluation import order_complaint, permuted, predict
 from limbeck.students.labels import Online
 
 
-def read_set(paths: Sequence[Path], settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+def read_set(paths: Sequence[Path], settings: Settings, held: int = HELD) -> tuple[Images, np.ndarray]:
     """Images (N, size, size, C) of the protocol's size and labels (N,) of an images or distilled artifact's shards."""
-    images, labels = read_all(paths, None, "images", "labels")
-    return resize_to(images, settings.size or images.shape[1]), labels
+    (labels,) = read_all(paths, None, "labels")
+    with Artifact(paths[0]) as first:
+        _, height, width, channels = first.shape("images")
+    size = settings.size or height
+    if len(labels) * max(size**2, height * width) * channels > held:
+        return Rows(paths, "images", size, resize_to), labels
+    (images,) = read_all(paths, None, "images")
+    return resize_to(images, size), labels
 
 
-def builder(architecture: Mapping[str, Any], images: np.ndarray, classes: int) -> Callable[[], nn.Module]:
+def builder(architecture: Mapping[str, Any], images: Images, classes: int) -> Callable[[], nn.Module]:
     """What builds a student for a set of images (N, H, W, C)."""
     return lambda: construct(architecture, images.shape[-1], classes, images.shape[1])
 
 
-def online(
-    spec: Spec, settings: Settings, folders: Sequence[Path], distilled: Path, images: np.ndarray, labels: np.ndarray
-) -> Online:
+def online(spec: Spec, settings: Settings, folders: Sequence[Path], distilled: Path, images: Images, labels: np.ndarray) -> Online:
     """The teachers in ``folders`` as a source of soft labels.
 
     Raises
@@ -47,7 +52,8 @@ def online(
     for name, teacher in zip(spec["teachers"], teachers, strict=True):
         if teacher.classes != names:
             raise LimbeckError(f"teacher {name}: its classes are not those of {distilled}, or in another order")
-        seen = predict(teacher.model, resize_to(images, teacher.size), teacher.normalise)
+        at_its_side = images.at(teacher.size) if isinstance(images, Rows) else resize_to(images, teacher.size)
+        seen = predict(teacher.model, at_its_side, teacher.normalise)
         if found := permuted(seen, labels, len(names)):
             raise LimbeckError(
                 f"teacher {name} and {distilled} do not agree on the order of classes: images labelled "

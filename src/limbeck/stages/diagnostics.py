@@ -5,8 +5,9 @@ import json
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PATCHES, 
 from limbeck.priors.files import DELTA
 from limbeck.report.diagnostics import (
     MAP_CLASSES,
+    MAP_REAL,
+    MAP_SET,
     Cloud,
     Scored,
     angle_figure,
@@ -34,6 +37,8 @@ from limbeck.stages.common import Spec, class_rows, read_all
 from limbeck.stages.cut import Cutter
 from limbeck.stages.localize import maps_of_images
 from limbeck.store import SUFFIX, Artifact
+
+PNGS = 1000  # of a shard's images those whose size as PNG is measured; it stands for the others
 
 
 @dataclass
@@ -129,15 +134,16 @@ def _trajectories(spec: Spec, out: Diagnostics) -> None:
         parts: dict[str, list[np.ndarray]] = {}
         for path in paths:
             with Artifact(path, DISTILLED) as found:
-                for key in ("x0_norms", "labels", "tangent_share", "latents"):
+                for key in ("x0_norms", "labels", "tangent_share"):
                     if key in found:
                         parts.setdefault(key, []).append(found[key])
+                latent = found.shape("latents")[1:] if "latents" in found else ()
         if "x0_norms" not in parts:
             continue
         norms[name], labels[name] = np.concatenate(parts["x0_norms"]), np.concatenate(parts["labels"])
         if "tangent_share" in parts:
             shares[name] = np.concatenate(parts["tangent_share"])
-            chance[name] = chance_share(spec["tangent_dims"][name], int(np.prod(parts["latents"][0].shape[1:])))
+            chance[name] = chance_share(spec["tangent_dims"][name], int(np.prod(latent)))
     if norms:
         out.trajectories = _encoded(trajectory_figure(norms, labels))
     if shares:
@@ -169,7 +175,8 @@ def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> No
         images, labels, latents, statistics_bytes = 0, 0, 0, 0
         for path in paths:
             with Artifact(path, DISTILLED) as found:
-                images += sum(map(png_size, found["images"]))
+                some = np.unique(np.linspace(0, len(found) - 1, PNGS).astype(int))
+                images += round(sum(map(png_size, found.take("images", some))) * len(found) / len(some))
                 labels += len(found) * len(found.attrs["classes"]) * 2
                 latents += 2 * int(np.prod(found.shape("latents"))) if "latents" in found else 0
         for path in spec["statistics"].get(name, []):
@@ -188,9 +195,21 @@ def _kilobytes(size: int | None) -> str:
 
 def _coverage(spec: Spec, out: Diagnostics) -> None:
     """Every distilled set over the real images, in the features of the metrics."""
-    (real,) = read_all(spec["real_features"], FEATURES, "features")
+    rng = np.random.default_rng(0)
+    real = _some_features(spec["real_features"], MAP_REAL, rng)
     rows = [row for row in spec["order"] if row in spec["features"]]
-    out.coverage = _encoded(coverage_figure(real, {row: read_all(spec["features"][row], FEATURES, "features")[0] for row in rows}))
+    out.coverage = _encoded(coverage_figure(real, {row: _some_features(spec["features"][row], MAP_SET, rng) for row in rows}))
+
+
+def _some_features(shards: Sequence[str], most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most ``most`` rows of all shards, in their order."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(Artifact(path, FEATURES)) for path in shards]
+        starts = np.cumsum([0, *map(len, found)])
+        rows = np.arange(starts[-1])
+        rows = rows if len(rows) <= most else np.sort(rng.permutation(len(rows))[:most])
+        own = [rows[(rows >= a) & (rows < b)] - a for a, b in pairwise(starts)]
+        return np.concatenate([shard.take("features", part) for shard, part in zip(found, own, strict=True)])
 
 
 def _subgroups(spec: Spec, out: Diagnostics) -> None:

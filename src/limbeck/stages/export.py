@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from PIL import Image
 from limbeck.artifacts import DISTILLED
 from limbeck.data import benchmarks
 from limbeck.data.folders import folder_name
-from limbeck.stages.common import Spec, class_rows, classes_of, params, progress, read_all
-from limbeck.store import digest, write_json
+from limbeck.stages.common import Spec, class_rows, classes_of, params, progress
+from limbeck.store import Artifact, digest, write_json
 
 
 def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
@@ -22,25 +22,32 @@ def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        images, labels = read_all(distilled, DISTILLED, "images", "labels")
         names = classes_of(distilled[0])
         table, files = [], {}
         with progress("export") as report:
-            for label, rows in class_rows(labels):
+            for label, images in _classes(distilled):
                 folder = part / folder_name(label, names[label], len(names))
                 folder.mkdir()
                 table.append({"index": label, "name": names[label], "folder": folder.name, **_imagenet(names[label])})
-                for number, image in enumerate(images[rows]):
+                for number, image in enumerate(images):
                     file = folder / f"{number:05d}.png"
                     Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image).save(file)
                     files[f"{folder.name}/{file.name}"] = digest(file)
-                report(rows.stop, len(labels))
+                report(len(table), len(names))
         write_json(part / classes.name, "classes", params(spec), {"classes": table, "sha256": files})
         part.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _classes(distilled: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:
+    """(class, its images), one class in memory."""
+    for path in distilled:
+        with Artifact(path, DISTILLED) as shard:
+            for label, rows in class_rows(shard["labels"]):
+                yield label, shard.read("images", rows.start, rows.stop)
 
 
 def _imagenet(name: str) -> dict[str, Any]:

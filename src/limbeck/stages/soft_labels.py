@@ -8,6 +8,7 @@ import torch
 
 from limbeck.artifacts import SOFT_LABELS
 from limbeck.devices import device
+from limbeck.rows import ahead
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import online, read_set
 from limbeck.stages.common import Spec, params, progress
@@ -31,8 +32,8 @@ def run(spec: Spec, distilled: Sequence[Path], teachers: Sequence[Path], labels:
     with create(labels, SOFT_LABELS, shapes, params(spec), inputs) as out, progress("soft_labels") as report:
         for epoch in range(views.epochs):
             rows = {name: np.zeros((len(images), *values.shape[1:]), values.dtype) for name, values in empty.items()}
-            for batch in views.epoch(epoch):
-                x, _ = views.seen(pixels(images[batch.rows]).to(where), batch)
+            for batch, own_images in ahead(images, views.epoch(epoch), lambda batch: batch.rows):
+                x, _ = views.seen(pixels(own_images).to(where), batch)
                 for name, values in source.packed(x).items():
                     rows[name][batch.rows] = values
             for name, values in rows.items():

@@ -1,5 +1,6 @@
 """train: one student on one distilled set (or the whole training set), all its repeats, tested on the real test set."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,16 +11,17 @@ from torch import nn
 
 from limbeck.artifacts import HELD_OUT, SOFT_LABELS
 from limbeck.errors import LimbeckError
+from limbeck.rows import Images, ahead
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import Checkpoint, builder, online, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress, resize_to
 from limbeck.store import Artifact, write_json
 from limbeck.students.evaluation import accuracy, per_class, predict
-from limbeck.students.labels import Cached
+from limbeck.students.labels import Cached, Packed
 from limbeck.students.training import train
 
 Record = dict[str, Any]
-Set = tuple[np.ndarray, np.ndarray]
+Set = tuple[Images, np.ndarray]
 
 
 def run(
@@ -64,24 +66,35 @@ def run(
     checkpoint.remove()
 
 
+BLOCK = 1000  # images
 FAILED: Record = {"accuracy": None, "per_class": None, "selected": None, "best": None}
 
 
-def _held_out(path: Path | None, images: np.ndarray, settings: Settings) -> Set:
+def _held_out(path: Path | None, images: Images, settings: Settings) -> Set:
     """The held-out images (N, H, W, C) and labels that the student is not trained on: those of the set itself select nothing."""
     if path is None:
         return images[:0], np.zeros(0, int)
     with Artifact(path, HELD_OUT) as source:
         held, labels = source["images"], source["labels"]
     held = resize_to(held, settings.size or held.shape[1])
-    trained = {image.tobytes() for image in images}
-    kept = [image.tobytes() not in trained for image in held]
+    blocks = (slice(i, i + BLOCK) for i in range(0, len(images), BLOCK))
+    trained = {_content(image) for _, block in ahead(images, blocks, lambda block: block) for image in block}
+    kept = [_content(image) not in trained for image in held]
     return held[kept], labels[kept]
 
 
-def _stored(path: Path) -> dict[str, np.ndarray]:
-    with Artifact(path, SOFT_LABELS) as source:
-        return {name: source[name] for name in SOFT_LABELS.arrays if name in source}
+def _content(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
+
+
+def _stored(path: Path) -> Callable[[int], Packed]:
+    """Reads an epoch's labels."""
+
+    def epoch(number: int) -> Packed:
+        with Artifact(path, SOFT_LABELS) as source:
+            return {name: source.read(name, number, number + 1)[0] for name in SOFT_LABELS.arrays if name in source}
+
+    return epoch
 
 
 def _described(spec: Spec, stored: Sequence[Path]) -> Record:

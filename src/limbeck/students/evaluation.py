@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from limbeck.devices import Fitting
+from limbeck.rows import Images, ahead
 from limbeck.students.inputs import Normalisation, network_input
 
 # standard errors by which another assignment of classes must explain more images than the labels do
@@ -16,7 +17,7 @@ PIXELS = 1 << 22  # of a batch, which bounds the memory of its activations: 64 i
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: np.ndarray, normalise: Normalisation) -> np.ndarray:
+def predict(model: nn.Module, images: Images, normalise: Normalisation) -> np.ndarray:
     """(N,) predicted class of every image (N, H, W, C) uint8."""
     device, fitting = next(model.parameters()).device, Fitting()
     batch = min(500, max(1, PIXELS // (images.shape[1] * images.shape[2])))
@@ -24,7 +25,8 @@ def predict(model: nn.Module, images: np.ndarray, normalise: Normalisation) -> n
     def classes(part: np.ndarray) -> np.ndarray:
         return model(network_input(part, normalise).to(device)).argmax(1).cpu().numpy()
 
-    return np.concatenate([found for i in range(0, len(images), batch) for found in fitting(classes, images[i : i + batch])])
+    parts = (slice(i, i + batch) for i in range(0, len(images), batch))
+    return np.concatenate([found for _, part in ahead(images, parts, lambda part: part) for found in fitting(classes, part)])
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Whose labels a student learns: the images' own, or a teacher's of every augmented image."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Protocol as Typed
 
 import numpy as np
@@ -83,14 +84,14 @@ class Online:
 
 
 class Cached:
-    """Labels that were stored by (epoch, image)."""
+    """Labels that were stored by (epoch, image); stored: reads an epoch's. One is in memory."""
 
-    def __init__(self, stored: Packed, classes: int):
-        self.stored, self.classes = stored, classes
+    def __init__(self, stored: Callable[[int], Packed], classes: int):
+        self.stored, self.classes = functools.lru_cache(maxsize=1)(stored), classes
 
     def __call__(self, epoch: int, batch: Batch, x: Tensor) -> Tensor:
         """See ``Labels``."""
-        return unpack({name: values[epoch][batch.rows] for name, values in self.stored.items()}, self.classes).to(x.device)
+        return unpack({name: values[batch.rows] for name, values in self.stored(epoch).items()}, self.classes).to(x.device)
 
 
 def divergence(logits: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.devices import device
+from limbeck.rows import Images, ahead
 from limbeck.seeds import stream
 from limbeck.settings import Settings
 from limbeck.students.inputs import normalised, pixels
@@ -23,7 +24,7 @@ Watch = Callable[[int, nn.Module, Callable[[], State]], None]
 
 def train(
     build: Callable[[], nn.Module],
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     settings: Settings,
     seed: int,
@@ -90,15 +91,15 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     views: Views,
     epoch: int,
-    images: np.ndarray,
+    images: Images,
     y: Tensor,
     soft: Labels | None,
 ) -> float:
     """One epoch; its mean loss."""
     total = torch.zeros((), device=y.device)
     number = 0
-    for number, batch in enumerate(views.epoch(epoch), 1):
-        x, kept = views.seen(pixels(images[batch.rows]).to(y.device), batch)
+    for number, (batch, own_images) in enumerate(ahead(images, views.epoch(epoch), lambda batch: batch.rows), 1):
+        x, kept = views.seen(pixels(own_images).to(y.device), batch)
         logits = model(normalised(x, views.settings.normalise))
         if soft is not None:
             loss = divergence(logits, soft(epoch, batch, x), views.settings.temperature)
