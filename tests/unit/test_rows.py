@@ -45,7 +45,12 @@ def test_any_rows_are_those_of_the_whole(shards, size):
     assert (rows.shape, rows.dtype, len(rows)) == (whole.shape, whole.dtype, len(whole))
     assert np.array_equal(labels, same)
     rng = np.random.default_rng()
-    for wanted in (rng.integers(0, len(whole), 40), rng.permutation(len(whole)), np.array([1507, 0, 1506, 0]), rng.integers(0, 9, 0)):
+    for wanted in (
+        rng.integers(0, len(whole), 40),
+        rng.permutation(len(whole)),
+        np.array([1507, 0, 1506, 0]),
+        rng.integers(0, 9, 0),
+    ):
         assert np.array_equal(rows[wanted], whole[wanted])
     for wanted in (slice(0, 0), slice(1490, 1510), slice(None), slice(5, 9)):
         assert np.array_equal(rows[wanted], whole[wanted])
