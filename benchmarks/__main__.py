@@ -17,6 +17,7 @@ from benchmarks import (
     memory,
     metrics,
     pinned_threads,
+    planning,
     replicas,
     subgroup,
     tangent_kernel,
@@ -24,7 +25,7 @@ from benchmarks import (
 )
 
 ALL = (
-    *(pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
+    *(planning, pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
     *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
 )
 

@@ -178,6 +178,7 @@ class Lookup:
         self.known("datasets", name, self.config.datasets)
         return self.config.datasets[name]
 
+    @functools.cache  # noqa: B019
     def protocol(self, name: str, key: str = "protocol") -> Protocol:
         """A protocol, of the config or built in; ``key`` names it in an error."""
         return protocols.get(name, key, self.config.protocols)
@@ -215,6 +216,7 @@ class Lookup:
         """Shard numbers of a dataset."""
         return range(min(self.dataset(dataset).shards, len(self.source(dataset).classes)))
 
+    @functools.cache  # noqa: B019
     def class_range(self, dataset: str, shard: int) -> range:
         """The classes of a shard."""
         return shard_classes(len(self.source(dataset).classes), len(self.shards(dataset)))[shard]
@@ -247,6 +249,7 @@ class Lookup:
                 with contextlib.suppress(LimbeckError):
                     yield self.method(name, ipc, dataset)
 
+    @functools.cache  # noqa: B019
     def discovery_options(self, discovery: str, ipc: int, dataset: str) -> dict[str, Any]:
         """The options behind a prototypes folder's name."""
         for method in self._methods(ipc, dataset):
@@ -266,6 +269,7 @@ class Lookup:
         for each, ipc in itertools.product((dataset, *subsets), self._ipcs()):
             yield from self._methods(ipc, each)
 
+    @functools.cache  # noqa: B019
     def fit_of(self, fit: str, dataset: str) -> dict[str, Any]:
         """The options behind a fit's folder name; it is IPC-free, so any IPC that has it will do."""
         for ipc in self._ipcs():
@@ -274,6 +278,7 @@ class Lookup:
                     return method.fit
         raise LimbeckError(f"no method in the config has the fit {fit!r}")
 
+    @functools.cache  # noqa: B019
     def embedding_of(self, embedding: str, dataset: str) -> dict[str, Any]:
         """The options behind an embedding's folder name."""
         if embedding == embedding_name(MAP):
@@ -284,6 +289,7 @@ class Lookup:
                 return found
         raise LimbeckError(f"no method in the config has the embedding {embedding!r}")
 
+    @functools.cache  # noqa: B019
     def judged(self, name: str, dataset: str) -> dict[str, Any]:
         """The options of a discovery that chooses by the scores, or among the patches, of a folder's name, whatever its IPC."""
         for method in self._sharing(dataset):
@@ -301,6 +307,7 @@ class Lookup:
         """A method that starts from the latents of a job."""
         return self._named("start", w["start"], int(w["ipc"]), w["dataset"], w["prior"])
 
+    @functools.cache  # noqa: B019
     def inversion_of(self, inversion: str, dataset: str) -> dict[str, Any]:
         """The options behind an inversion folder's name."""
         for method in self._sharing(dataset):
@@ -316,6 +323,7 @@ class Lookup:
             return self._named("candidates", w["candidates"], int(w["ipc"]), w["dataset"], w["prior"])
         return self.method(w["method"], int(w["ipc"]), w["dataset"])
 
+    @functools.cache  # noqa: B019
     def _named(self, part: str, name: str, ipc: int, dataset: str, prior: str) -> Method:
         for method in self._methods(ipc, dataset):
             if getattr(method, f"{part}_name") == name and method.prior == prior:

@@ -5,6 +5,7 @@ Option keys are flat: each belongs to a component of the composition (``target``
 to none is refused. ``limbeck.resolution`` makes a :class:`Method` of them.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -168,7 +169,7 @@ class Method:
         """The options of a start from class statistics; None for any other."""
         return self.start if (self.start or {}).get("kind") == "gaussian" else None
 
-    @property
+    @functools.cached_property
     def discovery_name(self) -> str:
         """Where its prototypes are cached: the kind and six hex digits of the resolved options."""
         assert self.discovery is not None
@@ -195,7 +196,7 @@ class Method:
                 return {**chosen, "discovery": self.discovery_name, **{key: self.sampler[key] for key in ("solver", "steps")}}
         return None
 
-    @property
+    @functools.cached_property
     def tangents_name(self) -> str | None:
         """Where they are cached; None where they are computed while sampling (``query: online``) or not needed."""
         tangents = self.tangents
@@ -210,7 +211,7 @@ class Method:
         # at scale 1 they are not read, so they must not name the statistics
         return {**found, "cfg_channels": "all" if found["inversion_scale"] == 1 else self.sampler["cfg_channels"]}
 
-    @property
+    @functools.cached_property
     def inversion_name(self) -> str | None:
         """Where they are cached, for every IPC and seed."""
         return _named("inversion", self.inversion) if self.inversion else None
@@ -220,12 +221,12 @@ class Method:
         """What the choice of starting latents depends on besides the statistics, IPC and seed."""
         return _part(self.drawn, GroupSampling) if self.drawn else None
 
-    @property
+    @functools.cached_property
     def start_name(self) -> str | None:
         """Where that choice is cached."""
         return _named("gaussian", {**self.draws, "inversion": self.inversion_name}) if self.draws else None
 
-    @property
+    @functools.cached_property
     def candidates_name(self) -> str | None:
         """Where its candidate groups are cached, whatever is chosen among them; None where all that is sampled is kept."""
         parts = {"discovery": self.discovery, "start": self.start, "guidance": self.guidance, "sampler": self.sampler}

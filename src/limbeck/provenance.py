@@ -89,11 +89,6 @@ def _module(name: str) -> _Module:
     return _Module(path)
 
 
-@functools.cache
-def _dump(statement: ast.stmt) -> str:
-    return ast.dump(statement, include_attributes=False)
-
-
 def closure(modules: Iterable[str]) -> dict[tuple[str, str], str]:
     """Every definition that the modules can reach: (module, name) -> its syntax tree as text."""
     found: dict[tuple[str, str], str] = {}
@@ -101,35 +96,33 @@ def closure(modules: Iterable[str]) -> dict[tuple[str, str], str]:
     seen: set[tuple[str, str]] = set()
     while todo:
         target = todo.pop()
-        if target in seen:
-            continue
-        seen.add(target)
-        name, symbol = target
-        module = _module(name)
-        if symbol == _WHOLE:
-            todo += [(name, other) for other in module.definitions] + list(module.imports.values())
-            statements = []
-        elif symbol in module.definitions:
-            statements = module.definitions[symbol]
-        elif symbol in module.imports:  # re-exported
-            todo.append(module.imports[symbol])
-            continue
-        else:
-            statements = []
-        todo.append((name, ""))
-        if symbol == "":
-            statements = module.effects
-        if statements:
-            found[target] = "\n".join(map(_dump, statements))
-        for statement in statements:
-            for node in ast.walk(statement):
-                if isinstance(node, ast.Name) and node.id in module.definitions:
-                    todo.append((name, node.id))
-                elif isinstance(node, ast.Name) and node.id in module.imports:
-                    todo.append(module.imports[node.id])
-                elif isinstance(node, ast.Import | ast.ImportFrom):
-                    todo += [module.imports[a.asname or a.name] for a in node.names if (a.asname or a.name) in module.imports]
+        if target not in seen:
+            seen.add(target)
+            text, reached = _definition(*target)
+            todo += reached
+            if text:
+                found[target] = text
     return found
+
+
+@functools.cache  # most stages reach the same ones
+def _definition(name: str, symbol: str) -> tuple[str, list[tuple[str, str]]]:
+    """The text of a module's definition, and what it names."""
+    module = _module(name)
+    if symbol in module.imports and symbol not in module.definitions:  # re-exported
+        return "", [module.imports[symbol]]
+    if symbol == _WHOLE:
+        return "", [(name, ""), *((name, other) for other in module.definitions), *module.imports.values()]
+    statements = module.effects if symbol == "" else module.definitions.get(symbol, [])
+    reached = [(name, "")]
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Name) and node.id in module.definitions:
+            reached.append((name, node.id))
+        elif isinstance(node, ast.Name) and node.id in module.imports:
+            reached.append(module.imports[node.id])
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            reached += [module.imports[a.asname or a.name] for a in node.names if (a.asname or a.name) in module.imports]
+    return "\n".join(ast.dump(statement, include_attributes=False) for statement in statements), reached
 
 
 @functools.cache

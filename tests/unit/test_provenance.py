@@ -24,12 +24,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (tmp_path / folder / "__init__.py").write_text("")
 
     def prints() -> tuple[str, str]:
-        for cached in (provenance._module, provenance._dump, provenance.fingerprint):
+        for cached in (provenance._module, provenance._definition, provenance.fingerprint):
             cached.cache_clear()
         return provenance.fingerprint("limbeck.stages.draw"), provenance.fingerprint("limbeck.stages.wash")
 
     yield tmp_path, prints
-    for cached in (provenance._module, provenance._dump, provenance.fingerprint):
+    for cached in (provenance._module, provenance._definition, provenance.fingerprint):
         cached.cache_clear()
 
 

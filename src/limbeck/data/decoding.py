@@ -1,7 +1,6 @@
 """Any image file, whatever its format and colours, as 8-bit grayscale or RGB."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from PIL import Image, ImageOps
 
 # Where an image lies: a file, a file's bytes, or its pixels (H, W) or (H, W, 3) uint8.
 Raw = Path | bytes | np.ndarray
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 UNDECODED = "cannot be decoded"  # how every message of :func:`decode` begins
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
@@ -17,7 +16,7 @@ _ORIENTATION = 0x0112
 
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image; hidden files (``._x.jpg`` of macOS) are none."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """What the pipeline asks of a labelled image set, wherever it lies."""
 
+import functools
 import hashlib
 import os
 from abc import ABC, abstractmethod
@@ -58,12 +59,14 @@ class Source(ABC):
         """Changes when files were added to, removed from or replaced in the source; no file is opened."""
         return str(self.path.stat().st_mtime_ns)
 
+    @functools.cache  # noqa: B019
     def counts(self, split: str) -> np.ndarray:
-        """(C,) images per class; a class without images is an error."""
+        """(C,) images per class, not to be written to; a class without images is an error."""
         counts = np.bincount(self.labels(split), minlength=len(self.classes))
         for name, count in zip(self.classes, counts, strict=True):
             if count == 0:
                 raise self.fail(f"class {name!r} has no {split} images in {self.path}")
+        counts.flags.writeable = False  # every caller has the same ones
         return counts
 
 

@@ -54,6 +54,7 @@ class FolderSource(Source):
     def classes(self) -> tuple[str, ...]:
         return self._classes
 
+    @functools.cache  # noqa: B019
     def stamp(self) -> str:
         # a folder's own time changes when an entry is added or removed; editing an image in place goes unnoticed
         walked = [path for split in NAMES for path in self._files(split)[2]]
