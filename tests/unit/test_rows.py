@@ -55,6 +55,9 @@ def test_any_rows_are_those_of_the_whole(shards, size):
     for wanted in (slice(0, 0), slice(1490, 1510), slice(None), slice(5, 9)):
         assert np.array_equal(rows[wanted], whole[wanted])
     assert rows.at(8).shape == (1508, 8, 8, 1)
+    some = rng.permutation(len(whole))[:50]
+    assert rows.of(some).shape == whole[some].shape
+    assert np.array_equal(rows.of(some).of(np.arange(9, 3, -1))[:], whole[some[9:3:-1]])
 
 
 def test_batches_come_in_order_and_a_failure_reaches_the_reader(shards):

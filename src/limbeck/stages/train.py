@@ -2,19 +2,19 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from limbeck.artifacts import HELD_OUT, SOFT_LABELS
+from limbeck.artifacts import SOFT_LABELS
 from limbeck.errors import LimbeckError
 from limbeck.rows import Images, ahead
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import Checkpoint, builder, online, read_set
-from limbeck.stages.common import Spec, classes_of, params, progress, resize_to
+from limbeck.stages.common import Spec, classes_of, params, progress
 from limbeck.store import Artifact, write_json
 from limbeck.students.evaluation import accuracy, per_class, predict
 from limbeck.students.labels import Cached, Packed
@@ -74,17 +74,17 @@ def _held_out(path: Path | None, images: Images, settings: Settings) -> Set:
     """The held-out images (N, H, W, C) and labels that the student is not trained on: those of the set itself select nothing."""
     if path is None:
         return images[:0], np.zeros(0, int)
-    with Artifact(path, HELD_OUT) as source:
-        held, labels = source["images"], source["labels"]
-    held = resize_to(held, settings.size or held.shape[1])
+    held, labels = read_set([path], settings)
+    trained = set(_contents(images))
+    kept = np.flatnonzero([content not in trained for content in _contents(held)])
+    return held[kept] if isinstance(held, np.ndarray) else held.of(kept), labels[kept]
+
+
+def _contents(images: Images) -> Iterator[bytes]:
+    """A digest of every image."""
     blocks = (slice(i, i + BLOCK) for i in range(0, len(images), BLOCK))
-    trained = {_content(image) for _, block in ahead(images, blocks, lambda block: block) for image in block}
-    kept = [_content(image) not in trained for image in held]
-    return held[kept], labels[kept]
-
-
-def _content(image: np.ndarray) -> bytes:
-    return hashlib.sha256(image.tobytes()).digest()
+    for _, block in ahead(images, blocks, lambda block: block):
+        yield from (hashlib.sha256(image.tobytes()).digest() for image in block)
 
 
 def _stored(path: Path) -> Callable[[int], Packed]:
