@@ -105,6 +105,7 @@ def planned_as_it_is(found: dict[str, Any], data: Callable[[str], Path], priors:
     update_config(found, deepcopy(here))
     if names == ["imagenet1k"]:
         found["datasets"]["imagenet1k"]["shards"] = 2
+        found["methods"]["patches"]["mosaic"] = "single"  # two images of a class are no two mosaics
     return found
 
 
