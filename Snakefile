@@ -4,6 +4,7 @@ import gc
 import os
 import shlex
 import sys
+from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -14,7 +15,7 @@ from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.priors.files import FILES, INDEX, LOSS, MANIFEST, RECORD
+from limbeck.priors.files import DELTA, FILES, INDEX, LAYOUTS, LOSS, MANIFEST, RECORD
 
 min_version("9.27")
 # the jobs of a plan stay to its end; looking through them for garbage is an eighth of the time that planning ImageNet-1K takes

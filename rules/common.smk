@@ -49,16 +49,14 @@ def prior_weights(w):
     return PLAN.prior_files(w.prior)
 
 
+def stored_prior(wildcard, part=""):
+    """Files of the stored prior that a wildcard names, or of one part of it; the index first, by which commands are told its folder."""
+    return lambda w: PLAN.stored_prior(w[wildcard], part)
+
+
 def tuning_base(w):
-    """The prior that one is tuned from: its index and, as that names no weights, its manifest."""
-    folder = f"{R}/priors/{PLAN.config.priors[w.prior].base}"
-    return [f"{folder}/{INDEX}", f"{folder}/{MANIFEST}"]
-
-
-def prior_manifests(w):
-    """The hashes of all that is loaded of a prior and its refiner: its index may stay the same when its weights change."""
-    refiner = PLAN.config.priors[w.prior].refiner
-    return [f"{R}/priors/{name}/{MANIFEST}" for name in (w.prior, refiner) if name]
+    """The prior that one is tuned from."""
+    return PLAN.stored_prior(PLAN.config.priors[w.prior].base)
 
 
 def tuning_latents(w):
@@ -70,10 +68,17 @@ def shard_images(w):
 
 
 def given(*names):
-    """Command-line options of those inputs that the job has."""
-    return lambda w, input: " ".join(
-        f"--{name} {input.get(name)}" for name in names if input.get(name)
-    )
+    """Command-line options of those inputs that the job has; of several files the first."""
+
+    def options(w, input):
+        found = ((name, input.get(name)) for name in names)
+        return " ".join(
+            f"--{name} {files if isinstance(files, str) else files[0]}"
+            for name, files in found
+            if files
+        )
+
+    return options
 
 
 def discovery_fit(w):
@@ -124,8 +129,7 @@ def patch_space(w):
 
 def patch_prior(w):
     """The prior, where the features are its own."""
-    own = patch_space(w) in OF_PRIOR
-    return [f"{R}/priors/{w.vae}/{name}" for name in (INDEX, MANIFEST)] if own else []
+    return PLAN.stored_prior(w.vae) if patch_space(w) in OF_PRIOR else []
 
 
 def patch_extractor(w):
@@ -168,7 +172,7 @@ def targets_prototypes(w):
 
 def sample_refiner(w):
     refiner = PLAN.config.priors[w.prior].refiner
-    return f"{R}/priors/{refiner}/{INDEX}" if refiner else []
+    return PLAN.stored_prior(refiner) if refiner else []
 
 
 def sample_latents(w):
@@ -200,6 +204,12 @@ def tangents_prototypes(w):
 
 def group_folders(w):
     return PLAN.candidates(w.dataset, method_of(w), int(w.ipc), int(w.seed))
+
+
+def folders_of_groups(w, input):
+    """The groups' folders."""
+    shards = len(PLAN.shards(w.dataset))
+    return [Path(path).parents[1] for path in input.candidates[::shards]]
 
 
 def group_images(w):
@@ -312,3 +322,8 @@ def report_images(w):
 
 def report_diagnostics(w):
     return PLAN.report_inputs(w.dataset, int(w.ipc))["behind"]
+
+
+def report_sidecars(w):
+    """What sampling took, and the weights."""
+    return PLAN.report_inputs(w.dataset, int(w.ipc))["sidecars"]

@@ -78,9 +78,7 @@ rule take_images:
 rule encode:
     input:
         images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
-        prior=f"{R}/priors/{{vae}}/{INDEX}",
-        # the index names no weights
-        weights=f"{R}/priors/{{vae}}/{MANIFEST}",
+        prior=stored_prior("vae", "vae/"),
     output:
         latents=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",
@@ -100,7 +98,7 @@ rule encode:
     params:
         spec=spec("encode"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} encode --spec {params.spec:q} --images {input.images} --prior {input.prior}"
+        "exec python -m limbeck --threads {threads} --log {log} encode --spec {params.spec:q} --images {input.images} --prior {input.prior[0]}"
         " --latents {output.latents} --prov {output.prov}"
 
 

@@ -25,7 +25,7 @@ rule teacher:
     input:
         train=images("train"),
         test=images("test"),
-        given=given_weights,
+        given=local(given_weights),
     output:
         weights=f"{R}/{{dataset}}/teachers/{{teacher}}/model.safetensors",
         record=f"{R}/{{dataset}}/teachers/{{teacher}}/teacher.json",
@@ -54,7 +54,7 @@ rule teacher:
 rule features:
     input:
         images=real_images,
-        weights=extractor_files,
+        weights=local(extractor_files),
         teacher=teacher_file("model.safetensors"),
         record=teacher_file("teacher.json"),
     output:
@@ -82,7 +82,7 @@ rule features:
 rule embed:
     input:
         images=f"{CELL}/distilled-{{shard}}.zarr.zip",
-        weights=extractor_files,
+        weights=local(extractor_files),
         teacher=teacher_file("model.safetensors"),
         record=teacher_file("teacher.json"),
     output:
@@ -110,7 +110,7 @@ rule embed:
 use rule embed as embed_candidates with:
     input:
         images=f"{GROUP}/{{shard}}.zarr.zip",
-        weights=extractor_files,
+        weights=local(extractor_files),
         teacher=teacher_file("model.safetensors"),
         record=teacher_file("teacher.json"),
     output:

@@ -62,8 +62,7 @@ rule imported:
 rule invert:
     input:
         latents=shard_latents,
-        prior=f"{R}/priors/{{prior}}/{INDEX}",
-        weights=prior_manifests,
+        prior=stored_prior("prior"),
         refiner=sample_refiner,
     output:
         statistics=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.zarr.zip",
@@ -88,7 +87,7 @@ rule invert:
         refined=given("refiner"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} invert --spec {params.spec:q} --latents {input.latents}"
-        " --prior {input.prior} {params.refined} --statistics {output.statistics} --prov {output.prov}"
+        " --prior {input.prior[0]} {params.refined} --statistics {output.statistics} --prov {output.prov}"
 
 
 use rule take_images as take_statistics with:
@@ -134,8 +133,7 @@ rule reencode:
     input:
         images=shard_images,
         prototypes=targets_prototypes,
-        prior=f"{R}/priors/{{prior}}/{INDEX}",
-        weights=f"{R}/priors/{{prior}}/{MANIFEST}",
+        prior=stored_prior("prior", "vae/"),
     output:
         targets=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
@@ -154,7 +152,7 @@ rule reencode:
         spec=spec("reencode"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} reencode --spec {params.spec:q} --images {input.images}"
-        " --prototypes {input.prototypes} --prior {input.prior} --targets {output.targets} --prov {output.prov}"
+        " --prototypes {input.prototypes} --prior {input.prior[0]} --targets {output.targets} --prov {output.prov}"
 
 
 rule tangents:
@@ -185,8 +183,7 @@ rule tangents:
 rule sample:
     input:
         images=shard_images,
-        prior=f"{R}/priors/{{prior}}/{INDEX}",
-        weights=prior_manifests,
+        prior=stored_prior("prior"),
         refiner=sample_refiner,
         prototypes=sample_prototypes,
         targets=sample_targets,
@@ -223,7 +220,7 @@ rule sample:
             "starts",
         ),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior} {params.given}"
+        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior[0]} {params.given}"
         " --distilled {output.distilled} --prov {output.prov}"
 
 
@@ -260,8 +257,8 @@ rule choose:
         runtime=runtime("choose"),
     params:
         spec=spec("choose"),
-        # the folders, not the features of every shard in them: a command has a length limit
-        groups=group_folders,
+        # not the features of every shard in them: a command has a length limit
+        groups=folders_of_groups,
         shards=lambda w: len(PLAN.shards(w.dataset)),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} choose --spec {params.spec:q} --candidates '{params.groups}'"
@@ -300,6 +297,7 @@ rule export:
         distilled=row_images,
     output:
         classes=f"{CELL}/images/classes.json",
+        archive=f"{CELL}/images.zip",
         prov=f"{CELL}/images.prov.json",
     log:
         f"{R}/logs/export/{JOB}.log",
@@ -317,4 +315,4 @@ rule export:
         spec=spec("export"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} export --spec {params.spec:q} --distilled '{input.distilled}' --classes {output.classes}"
-        " --prov {output.prov}"
+        " --archive {output.archive} --prov {output.prov}"

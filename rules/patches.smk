@@ -2,8 +2,7 @@ rule score:
     input:
         images=judged_images("scoring"),
         latents=scored_latents,
-        prior=f"{R}/priors/{{prior}}/{INDEX}",
-        weights=f"{R}/priors/{{prior}}/{MANIFEST}",
+        prior=stored_prior("prior"),
     output:
         scores=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.zarr.zip",
         prov=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.prov.json",
@@ -26,7 +25,7 @@ rule score:
         spec=spec("score"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} score --spec {params.spec:q} --images {input.images} --latents {input.latents}"
-        " --prior {input.prior} --scores {output.scores} --prov {output.prov}"
+        " --prior {input.prior[0]} --scores {output.scores} --prov {output.prov}"
 
 
 use rule take_images as take_scores with:
@@ -74,7 +73,7 @@ rule patch_features:
         images=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.zarr.zip",
         patches=featured_patches,
         prior=patch_prior,
-        extractor=patch_extractor,
+        extractor=local(patch_extractor),
         teacher=teacher_file("model.safetensors", patch_space),
         record=teacher_file("teacher.json", patch_space),
     output:
@@ -95,11 +94,10 @@ rule patch_features:
         gpu=GPUS,
     params:
         spec=spec("patch_features"),
-        prior=lambda w, input: f"--prior {input.prior[0]}" if input.prior else "",
-        extractor=given("teacher", "record"),
+        features=given("prior", "teacher", "record"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log} patch_features --spec {params.spec:q} --images {input.images}"
-        " --patches {input.patches} {params.prior} {params.extractor} --embedding {output.embedding} --prov {output.prov}"
+        " --patches {input.patches} {params.features} --embedding {output.embedding} --prov {output.prov}"
 
 
 # the prior's features of a subset's patches are its parent's; an extractor may be a teacher of its own

@@ -1,12 +1,12 @@
-# One rule per family: each file of a stored prior is a declared output, and families differ in theirs.
-for family, files in FILES.items():
+# One rule per layout: each file of a stored prior is a declared output, and layouts differ in theirs.
+for layout, files in LAYOUTS.items():
 
     rule:
         name:
-            f"prior_{family}"
+            f"prior_{layout}"
         input:
             images=prior_images,
-            weights=prior_weights,
+            weights=local(prior_weights),
         output:
             *(f"{R}/priors/{{prior}}/{name}" for name in (*files[1:], RECORD, MANIFEST)),
             index=f"{R}/priors/{{prior}}/{INDEX}",
@@ -16,7 +16,7 @@ for family, files in FILES.items():
         benchmark:
             f"{R}/benchmarks/prior/{{prior}}.tsv"
         wildcard_constraints:
-            prior=PLAN.priors_of(family, tuned=False),
+            prior=PLAN.priors_of(layout),
         conda:
             ENVIRONMENT
         threads: 2
@@ -24,7 +24,7 @@ for family, files in FILES.items():
             mem_mb=memory("prior"),
             runtime=runtime("prior"),
             # the only family that is trained
-            gpu=GPUS * (family == "dit"),
+            gpu=GPUS * (layout == "dit"),
         params:
             spec=spec("prior"),
         shell:
@@ -32,19 +32,25 @@ for family, files in FILES.items():
             " --prov {output.prov}"
 
 
-# tuned from another: the same files, and the loss as a picture
-for family in TUNED_FAMILIES:
+# tuned from another: the same files, the loss as a picture, and of DiffFit what was trained
+for family, delta in product(TUNED_FAMILIES, (False, True)):
 
     rule:
         name:
-            f"finetune_{family}"
+            f"finetune_{family}{'_difffit' if delta else ''}"
         input:
             latents=tuning_latents,
             base=tuning_base,
         output:
             *(
                 f"{R}/priors/{{prior}}/{name}"
-                for name in (*FILES[family][1:], RECORD, MANIFEST, LOSS)
+                for name in (
+                    *FILES[family][1:],
+                    RECORD,
+                    MANIFEST,
+                    LOSS,
+                    *[DELTA] * delta,
+                )
             ),
             index=f"{R}/priors/{{prior}}/{INDEX}",
             prov=f"{R}/priors/{{prior}}/prior.prov.json",
@@ -53,7 +59,7 @@ for family in TUNED_FAMILIES:
         benchmark:
             f"{R}/benchmarks/finetune/{{prior}}.tsv"
         wildcard_constraints:
-            prior=PLAN.priors_of(family, tuned=True),
+            prior=PLAN.tuned_priors(family, delta),
         # long, and much waits for it
         priority: 20
         conda:

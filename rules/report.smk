@@ -3,6 +3,8 @@ rule report:
         cells=report_cells,
         distilled=report_images,
         diagnostics=report_diagnostics,
+        # times are no reason to make a page again
+        sidecars=ancient(report_sidecars),
     output:
         csv=f"{R}/{{dataset}}/ipc{{ipc}}/summary.csv",
         md=f"{R}/{{dataset}}/ipc{{ipc}}/summary.md",

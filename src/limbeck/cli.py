@@ -131,8 +131,9 @@ def prior(*, spec: SpecOption, prov: ProvOption, index: Path = typer.Option(), i
     """Store a prior in diffusers' layout: copied, or trained on ``--images``."""
     from limbeck.stages.prior import run
 
-    with _stage(spec, prov, {"images": _paths(images)}) as s:
-        run(s, _paths(images), index)
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"images": _paths(images)}, measured) as s:
+        measured.update(run(s, _paths(images), index))
 
 
 @app.command()
@@ -148,8 +149,9 @@ def finetune(
     """Tune a prior on a dataset's latents; goes on from its checkpoint."""
     from limbeck.stages.finetune import run
 
-    with _stage(spec, prov, {"latents": _paths(latents), "base": base}) as s:
-        run(s, _paths(latents), base, index, checkpoint_seconds)
+    measured: dict[str, float] = {}
+    with _stage(spec, prov, {"latents": _paths(latents), "base": base}, measured) as s:
+        measured.update(run(s, _paths(latents), base, index, checkpoint_seconds))
 
 
 @app.command()
@@ -421,12 +423,14 @@ def keep(
 
 
 @app.command()
-def export(*, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Path = typer.Option()) -> None:
-    """A distilled set as a PNG folder per class."""
+def export(
+    *, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Path = typer.Option(), archive: Path = typer.Option()
+) -> None:
+    """A distilled set as a PNG folder per class, and that as one file."""
     from limbeck.stages.export import run
 
     with _stage(spec, prov, {"distilled": _paths(distilled)}) as s:
-        run(s, _paths(distilled), classes)
+        run(s, _paths(distilled), classes, archive)
 
 
 @app.command("hold_out")

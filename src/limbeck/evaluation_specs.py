@@ -103,17 +103,28 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "ipc": ipc,
         "order": list(plan.rows(ipc)),
         "rows": rows,
-        "cells": {name: {str(s): p for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()},
+        "cells": {
+            name: {str(s): _below(plan, p) for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()
+        },
         "first_seed": plan.first_seed(ipc),
         "protocols": list(plan.run.protocols),
         "protocol_kinds": {p: (plan.protocol(p).labels, plan.protocol(p).augmented) for p in plan.run.protocols},
         "students": list(plan.run.students),
         "extractors": list(plan.run.extractors),
-        **plan.diagnostics(w["dataset"], ipc),
+        **_below(plan, plan.diagnostics(w["dataset"], ipc)),
         # no Python sources, so the fingerprint does not see them
         "template": _hash(PAGE),
         "published": _hash(PUBLISHED),
     }, []
+
+
+def _below(plan: "Plan", found: Any) -> Any:
+    """Nested lists and mappings with their paths below the results' folder: a job may see that elsewhere."""
+    if isinstance(found, Mapping):
+        return {key: _below(plan, value) for key, value in found.items()}
+    if isinstance(found, list):
+        return [_below(plan, value) for value in found]
+    return found.removeprefix(f"{plan.root}/") if isinstance(found, str) else found
 
 
 def _hash(path: Path) -> str:

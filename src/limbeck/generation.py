@@ -23,7 +23,7 @@ def generate(
     threads: int = 1,
     **draws: Any,
 ) -> None:
-    """Write ``out``/distilled-<shard>, ``out``/starts-<shard> and the folder ``out``/images.
+    """Write ``out``/distilled-<shard>, ``out``/starts-<shard> and the images, ``out``/images and ``out``/images.zip.
 
     Parameters
     ----------
@@ -49,7 +49,8 @@ def generate(
         spec = {**_sampling(params, options, cfg_scale, channels), **common}
         sample.run(spec, path, folder / INDEX, distilled, statistics=path, starts=starts)
         made.append(distilled)
-    export.run({"statistics": [path.name for path in statistics], "ipc": ipc, "seed": seed}, made, out / "images/classes.json")
+    about = {"statistics": [path.name for path in statistics], "ipc": ipc, "seed": seed}
+    export.run(about, made, out / "images/classes.json", out / "images.zip")
 
 
 def _beside(path: Path) -> Path:

@@ -1,8 +1,10 @@
 """Looking at artifacts: show, check, and the files generated from the schemas."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from rich.console import Console
@@ -71,7 +73,11 @@ def check_folder(folder: Path) -> bool:
             seen += 1
             try:
                 results = read_json(path, str((body or {}).get("schema")))
-                bad += _changed_files(path, results.get("sha256", {}))
+                archive = path.parent.with_name(f"{path.parent.name}.zip")
+                packed = (body or {}).get("schema") == "classes" and archive.is_file()
+                bad += _changed_members(archive, results["sha256"]) if packed else []
+                if not packed or any(each.is_dir() for each in path.parent.iterdir()):  # object storage has the archive alone
+                    bad += _changed_files(path, results.get("sha256", {}))
             except (ArtifactError, KeyError) as error:
                 bad.append(str(error) if isinstance(error, ArtifactError) else f"{path}: not JSON; delete it and run again")
     for line in bad:
@@ -88,6 +94,16 @@ def _changed_files(manifest: Path, hashes: dict[str, str]) -> list[str]:
         if not path.is_file() or digest(path) != expected:
             lines.append(f"{path}: missing or changed since {manifest.name} was written; delete {manifest.name} and run again")
     return lines
+
+
+def _changed_members(archive: Path, hashes: dict[str, str]) -> list[str]:
+    """The same of the images in an archive."""
+    try:
+        with ZipFile(archive) as packed:
+            changed = [name for name, expected in hashes.items() if hashlib.sha256(packed.read(name)).hexdigest() != expected]
+    except (BadZipFile, KeyError, OSError) as error:
+        changed = [str(error)]
+    return [f"{archive}: damaged ({changed[0]}); delete it and run again"] if changed else []
 
 
 def _peek(path: Path) -> dict[str, Any] | None:

@@ -32,8 +32,8 @@ from limbeck.methods import (
     scoring_name,
 )
 from limbeck.metrics.files import folder_files, script_file
-from limbeck.priors.files import INDEX
-from limbeck.priors.weights import complaint, hub_folder, native_size, offline, vae_complaint, vae_folder
+from limbeck.priors.files import INDEX, OPTIONAL
+from limbeck.priors.weights import complaint, has_optional, hub_folder, native_size, offline, vae_complaint, vae_folder
 from limbeck.protocols import Protocol
 from limbeck.resolution import check_reencoded, resolve
 from limbeck.settings import Settings
@@ -122,10 +122,25 @@ class Lookup:
             return vae_complaint(vae_folder(folder), self.config.priors[prior].family, self.weights_at(prior))
         return f"{other} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}" if cache and folder is None else None
 
-    def priors_of(self, family: str, tuned: bool) -> str:
-        """A wildcard constraint: the priors of a family that are tuned from another, or those that are not."""
-        priors = self.config.priors.items()
-        names = [name for name, prior in priors if prior.family == family and (prior.base is not None) == tuned]
+    @functools.cache  # noqa: B019
+    def layout(self, prior: str) -> str:
+        """By which files a prior is stored, of ``priors.files.LAYOUTS``."""
+        spec = self.config.priors[prior]
+        if spec.family not in OPTIONAL or not spec.t5:
+            return spec.family
+        folder = self.weights_at(prior)
+        # what is not seen yet is taken for what is published
+        return f"{spec.family}_t5" if folder is None or has_optional(folder, spec.family) else spec.family
+
+    def priors_of(self, layout: str) -> str:
+        """A wildcard constraint: the priors of a layout that are not tuned from another."""
+        names = [name for name, prior in self.config.priors.items() if prior.base is None and self.layout(name) == layout]
+        return "|".join(map(re.escape, names)) or "(?!)"
+
+    def tuned_priors(self, family: str, delta: bool) -> str:
+        """A wildcard constraint: the priors tuned from one of a family, by DiffFit, which leaves a delta, or otherwise."""
+        tuned = ((name, prior.finetune) for name, prior in self.config.priors.items() if prior.family == family)
+        names = [name for name, how in tuned if how is not None and (how.mode == "difffit") == delta]
         return "|".join(map(re.escape, names)) or "(?!)"
 
     def vae_of(self, prior: str) -> str:

@@ -4,6 +4,7 @@ A *spec* is the one ``params:`` string of a rule: sorted JSON of the config slic
 fingerprint of the sources that stage can reach with that method. Snakemake reruns a job when the string changes.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from limbeck.methods import (
     patching_name,
     scoring_name,
 )
+from limbeck.priors.files import INDEX, LAYOUTS, MANIFEST
 from limbeck.priors.weights import loaded_files, vae_files, vae_folder
 from limbeck.specs import MAP, Wildcards
 
@@ -38,6 +40,12 @@ class Plan(Lookup):
     def __init__(self, config: Mapping[str, Any]):
         super().__init__(config)
         checks.check(self)
+
+    @functools.cache  # noqa: B019
+    def stored_prior(self, prior: str, part: str = "") -> list[str]:
+        """What jobs read of a stored prior: its index, its files or those of one part, and its manifest."""
+        files = [name for name in LAYOUTS[self.layout(prior)][1:] if name.startswith(part)]
+        return [f"{self.root}/priors/{prior}/{name}" for name in (INDEX, *files, MANIFEST)]
 
     def prior_files(self, prior: str) -> list[str]:
         """Local files that a prior of given weights is loaded from; what is fetched has none."""
@@ -227,8 +235,11 @@ class Plan(Lookup):
         return min(self.seeds(ipc))
 
     def diagnostics(self, dataset: str, ipc: int) -> dict[str, Any]:
-        """What the page shows of the first seed, by row: distilled sets, prototypes, tangents, and the map under the prototypes."""
-        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates")
+        """What the page shows of the first seed, by row: distilled sets, prototypes, and the map under the prototypes.
+
+        Of sampling, tangents and the prior's weights it shows what their sidecars say: what they took.
+        """
+        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "sampling")
         shown = self.run.extractors[0]
         out: dict[str, Any] = {name: {} for name in (*names, "features", "weights")} | {
             "embedding": [],
@@ -246,10 +257,14 @@ class Plan(Lookup):
             if method.tangents:
                 out["tangent_dims"][name] = method.tangents["d"]
             sampled = self.sampling_seeds(method, seed)
-            if method.needs_prior:
-                out["weights"][name] = f"{self.root}/priors/{method.prior}"
+            if method.sampler:
+                out["weights"][name] = f"{self.root}/priors/{method.prior}/prior.prov.json"
+                groups = self.candidates(dataset, method, ipc, seed)
+                made = [[f"{group}/{shard}.zarr.zip" for shard in shards] for group in groups] or [out["distilled"][name]]
+                out["sampling"][name] = [[sidecar(path) for path in group] for group in made]
             if method.tangents_name:
-                out["tangents"][name] = [[self.tangents(dataset, method, ipc, s, shard) for shard in shards] for s in sampled]
+                made = [[self.tangents(dataset, method, ipc, s, shard) or "" for shard in shards] for s in sampled]
+                out["tangents"][name] = [[sidecar(path) for path in group] for group in made]
             if method.inversion_name and (method.prior, method.inversion_name) not in seen:
                 seen.add((method.prior, method.inversion_name))
                 out["statistics"][name] = [self.inverted(dataset, method, shard) for shard in shards]
@@ -261,8 +276,6 @@ class Plan(Lookup):
                 ]
             if method.keep:
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
-                groups = self.candidates(dataset, method, ipc, seed)
-                out["candidates"][name] = [[f"{group}/{shard}.zarr.zip" for shard in shards] for group in groups]
             target = method.guidance[0]["target"] if method.guidance else (method.start or {}).get("target", "member")
             if method.discovery is not None and not method.judge and (method.discovery_name, target, sampled[0]) not in seen:
                 seen.add((method.discovery_name, target, sampled[0]))  # rows that share their prototypes show them once
@@ -273,9 +286,16 @@ class Plan(Lookup):
         return out
 
     def report_inputs(self, dataset: str, ipc: int) -> dict[str, list[str]]:
-        """The distilled sets that the report shows, and the other artifacts behind its diagnostics."""
+        """The distilled sets that the report shows, the other artifacts behind its diagnostics, and the sidecars that it reads."""
         found = self.diagnostics(dataset, ipc)
         shown = [path for paths in found["distilled"].values() for path in paths]
         read = (paths for part in ("prototypes", "statistics", "subgroups", "features") for paths in found[part].values())
         behind = [*found["embedding"], *found["scores"], *found["real_features"], *(path for paths in read for path in paths)]
-        return {"distilled": shown, "behind": behind}
+        taken = [found[part][name] for part in ("sampling", "tangents") for name in found[part]]
+        times = [path for groups in taken for group in groups for path in group]
+        return {"distilled": shown, "behind": behind, "sidecars": list(dict.fromkeys([*times, *found["weights"].values()]))}
+
+
+def sidecar(artifact: str) -> str:
+    """Where an artifact's provenance is."""
+    return artifact.removesuffix(".zarr.zip") + ".prov.json"

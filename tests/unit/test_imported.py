@@ -255,9 +255,13 @@ def test_an_exported_set_comes_back_bit_for_bit(tmp_path, channels):
         out.append("images", images)
         out.append("labels", np.repeat(range(3), IPC))
     exported = tmp_path / "images"
-    export.run({"dataset": "three", "code": "c"}, [given], exported / "classes.json")
+    archive = tmp_path / "images.zip"
+    export.run({"dataset": "three", "code": "c"}, [given], exported / "classes.json", archive)
     assert sorted(p.name for p in exported.iterdir() if p.is_dir()) == list(HARMLESS)
     assert np.array_equal(taken(exported, tmp_path, channels=channels), images)
+    shutil.unpack_archive(archive, tmp_path / "unpacked")
+    files = [{str(p.relative_to(f)): p.read_bytes() for p in f.rglob("*.*")} for f in (exported, tmp_path / "unpacked")]
+    assert files[0] == files[1]
     # by its table it is known under another order of classes too; without, only under its own
     order = (2, 0, 1)
     turned = tuple(CLASSES[i] for i in order)

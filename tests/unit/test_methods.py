@@ -209,14 +209,15 @@ def test_the_page_shows_one_first_seed_throughout():
     made = plan(run__seeds=[10, 2])
     spec = json.loads(made.spec("report", {"dataset": "fashion-mini", "ipc": "10"}))
     assert spec["first_seed"] == 2
-    of_one = [name for name in spec["distilled"] if name not in spec["candidates"]]  # the others sample under groups' seeds
+    of_one = [name for name in spec["distilled"] if name not in spec["subgroups"]]  # the others sample under groups' seeds
     shown = [p for key in ("distilled", "prototypes") for name in of_one for p in spec[key].get(name, [])]
-    shown += [p for name in of_one for group in spec["tangents"].get(name, []) for p in group]
+    shown += [p for part in ("sampling", "tangents") for name in of_one for group in spec[part].get(name, []) for p in group]
     assert len(shown) > 10
     assert all("/seed2/" in path for path in shown)
     inputs = made.report_inputs("fashion-mini", 10)
-    declared = {*inputs["distilled"], *inputs["behind"]}
+    declared = {path.removeprefix(f"{made.root}/") for paths in inputs.values() for path in paths}
     assert {p for key in ("distilled", "prototypes") for paths in spec[key].values() for p in paths} <= declared
+    assert {p for part in ("sampling", "tangents") for groups in spec[part].values() for g in groups for p in g} <= declared
 
 
 def test_what_the_paper_sets_by_ipc_is_filled_in():

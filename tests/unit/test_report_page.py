@@ -19,7 +19,7 @@ CLASSES, IPC, SEEDS = ["left", "right"], 3, (0, 1, 2)
 ROWS = {"full": 0.9, "subset": 0.6, "random": 0.61, "mgd": 0.72, "dit": 0.66}
 KINDS = {"minimax-hard-256": ["hard", True], "rded-soft": ["soft", True], "tiny-plain": ["hard", False]}
 METRICS = ("fd", "l2", "mmd", "rep_class", "div_class", "agreement")
-EMPTY = ("prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "candidates", "weights")
+EMPTY = ("prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "sampling", "weights")
 
 
 def artifact(path, schema, **arrays):

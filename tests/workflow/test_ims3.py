@@ -131,7 +131,7 @@ def test_the_page_is_of_the_seeds_that_were_sampled(workflow):
     shown = plan.diagnostics("fashion-mini", 2)
     assert [[path.split("/")[-2] for path in group] for group in shown["tangents"]["m"]] == [["seed5000"], ["seed5001"]]
     assert [path.split("/")[-2] for path in shown["prototypes"]["m"]] == ["seed5000"]
-    assert [[path.split("/")[-2] for path in group] for group in shown["candidates"]["m"]] == [["seed5000"], ["seed5001"]]
+    assert [[path.split("/")[-2] for path in group] for group in shown["sampling"]["m"]] == [["seed5000"], ["seed5001"]]
 
 
 def test_inversions_under_two_priors_are_both_shown(workflow):
@@ -141,7 +141,7 @@ def test_inversions_under_two_priors_are_both_shown(workflow):
     shown = plan.diagnostics("fashion-mini", 2)
     folders = {name: [path.split("/")[-4] for path in paths] for name, paths in shown["statistics"].items()}
     assert folders == {"a": ["tiny"], "b": ["tuned"]}
-    assert {name: Path(folder).name for name, folder in shown["weights"].items()} == {"a": "tiny", "b": "tuned", "c": "tiny"}
+    assert {name: Path(path).parent.name for name, path in shown["weights"].items()} == {"a": "tiny", "b": "tuned", "c": "tiny"}
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ FILES: dict[str, tuple[str, ...]] = {
 }
 # what some priors of a family have and others do without: SD3's T5
 OPTIONAL: dict[str, tuple[str, ...]] = {"sd3": _encoders("_3")}
+# By layout: what a prior is loaded from, the index first. A layout is a family, or one with what only some of its priors have.
+LAYOUTS = {**FILES, **{f"{family}_t5": FILES[family] + files for family, files in OPTIONAL.items()}}
 
 
 def all_files(folder: Path, family: str) -> tuple[str, ...]:

@@ -49,6 +49,11 @@ def offline() -> str | None:
     return str(constants.HF_HUB_CACHE) if constants.HF_HUB_OFFLINE else None
 
 
+def has_optional(folder: Path, family: str) -> bool:
+    """Whether the index in a folder lists what only some priors of a family have."""
+    return not _listed(folder).isdisjoint(name.split("/")[0] for name in OPTIONAL.get(family, ()))
+
+
 def missing_files(folder: Path, family: str, variant: str | None = None, t5: bool = True) -> list[str]:
     """Files without which no prior of the family can be loaded from a folder.
 

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PATCHES, PROTOTYPES, SCORES, STATISTICS, SUBGROUPS
-from limbeck.priors.files import DELTA
 from limbeck.report.diagnostics import (
     MAP_CLASSES,
     MAP_REAL,
@@ -36,7 +36,7 @@ from limbeck.report.grid import png_size
 from limbeck.stages.common import Spec, class_rows, read_all
 from limbeck.stages.cut import Cutter
 from limbeck.stages.localize import maps_of_images
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 
 PNGS = 1000  # of a shard's images those whose size as PNG is measured; it stands for the others
 
@@ -182,9 +182,7 @@ def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> No
         for path in spec["statistics"].get(name, []):
             with Artifact(path, STATISTICS) as found:
                 statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
-        folder = spec["weights"].get(name) if latents else None
-        files = Path(folder).rglob("*.safetensors") if folder else ()
-        weights = sum(file.stat().st_size for file in files if file.name != DELTA)
+        weights = int(_sidecar(spec["weights"][name])["weights_bytes"]) if latents else 0
         sizes = (images, soft.get(name, labels), latents, statistics_bytes, weights)
         out.storage.append((name, *(_kilobytes(size) for size in sizes)))
 
@@ -244,12 +242,10 @@ def _typicality(spec: Spec, out: Diagnostics) -> None:
 def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None:
     """From the sidecars: times are not results, so they stand on the page alone and in none of the reproducible files."""
     seconds = {}
-    for name, paths in _in_order(spec):
+    for name in (row for row in spec["order"] if row in spec["sampling"]):
         # per image that is kept: all candidate groups were sampled for it
-        sampling = _sum(spec["candidates"].get(name, [paths]))
-        if sampling is None:
-            continue
-        stage = _sum(spec["tangents"].get(name, []))
+        sampling = _sum(spec["sampling"][name])
+        stage = _sum(spec["tangents"][name]) if name in spec["tangents"] else None
         seconds[name] = sampling + (stage or 0.0)
         out.times.append((name, f"{sampling:.3f}", "–" if stage is None else f"{stage:.3f}"))
     if drawn := {name: value for name, value in seconds.items() if name in accuracies}:
@@ -261,15 +257,11 @@ def _in_order(spec: Spec) -> Iterator[tuple[str, list[str]]]:
     return ((name, spec["distilled"][name]) for name in spec["order"] if name in spec["distilled"])
 
 
-def _sum(groups: Sequence[Sequence[str]]) -> float | None:
-    """Seconds per image summed over sampled groups; None where they are not known."""
-    found = [seconds for group in groups if (seconds := _seconds(group)) is not None]
-    return sum(found) if found and len(found) == len(groups) else None
+def _sum(groups: Sequence[Sequence[str]]) -> float:
+    """Seconds per image summed over sampled groups, of each the mean over its shards' sidecars."""
+    return sum(statistics.fmean(float(_sidecar(path)["seconds_per_image"]) for path in group) for group in groups)
 
 
-def _seconds(artifacts: Sequence[str]) -> float | None:
-    """Mean of ``seconds_per_image`` over the sidecars of a row's shards; None where its stage measures none, or they are gone."""
-    sidecars = [Path(path.removesuffix(SUFFIX) + ".prov.json") for path in artifacts]
-    bodies = [json.loads(path.read_text(encoding="utf-8")) for path in sidecars if path.is_file()]
-    found = [float(body["seconds_per_image"]) for body in bodies if "seconds_per_image" in body]
-    return statistics.fmean(found) if found else None
+def _sidecar(path: str) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return body

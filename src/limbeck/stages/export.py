@@ -1,10 +1,11 @@
-"""export: a distilled set as a PNG ImageFolder in canonical class order, for people."""
+"""export: a distilled set as a PNG ImageFolder in canonical class order, for people; and that as one file, for object storage."""
 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from PIL import Image
@@ -13,11 +14,11 @@ from limbeck.artifacts import DISTILLED
 from limbeck.data import benchmarks
 from limbeck.data.folders import folder_name
 from limbeck.stages.common import Spec, class_rows, classes_of, params, progress
-from limbeck.store import Artifact, digest, write_json
+from limbeck.store import Artifact, digest, replacing, write_json
 
 
-def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
-    """Write ``<folder of classes>/<class>/<image>.png`` and ``classes``, replacing the folder as a whole."""
+def run(spec: Spec, distilled: Sequence[Path], classes: Path, archive: Path) -> None:
+    """Write ``<folder of classes>/<class>/<image>.png`` and ``classes``, replacing the folder as a whole, and ``archive`` of it."""
     target = classes.parent
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
@@ -35,6 +36,7 @@ def run(spec: Spec, distilled: Sequence[Path], classes: Path) -> None:
                     files[f"{folder.name}/{file.name}"] = digest(file)
                 report(len(table), len(names))
         write_json(part / classes.name, "classes", params(spec), {"classes": table, "sha256": files})
+        _pack(part, archive)
         part.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
@@ -48,6 +50,15 @@ def _classes(distilled: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:
         with Artifact(path, DISTILLED) as shard:
             for label, rows in class_rows(shard["labels"]):
                 yield label, shard.read("images", rows.start, rows.stop)
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """A zip of a folder's files: of equal ones equal bytes, and uncompressed, as PNG is already."""
+    with replacing(archive) as part, ZipFile(part, "w") as out:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            about = ZipInfo(str(file.relative_to(folder)))  # of 1980
+            about.external_attr = 0o644 << 16
+            out.writestr(about, file.read_bytes())
 
 
 def _imagenet(name: str) -> dict[str, Any]:

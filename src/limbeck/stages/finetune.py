@@ -24,14 +24,14 @@ from limbeck.finetune.training import Checkpoint, Data, tune
 from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, known_classes, weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
-from limbeck.stages.prior import forget_places, stored
+from limbeck.stages.prior import forget_places, stored, weights_bytes
 from limbeck.store import digest
 
 NETWORK = {"dit": "transformer", "sd": "unet", "sdxl": "unet"}  # the folder of a family's denoiser
 
 
-def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint_seconds: float = 60.0) -> None:
-    """Tune the prior of which ``base`` is the index and write it beside ``index``, whole or not at all.
+def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint_seconds: float = 60.0) -> dict[str, float]:
+    """Tune the prior of which ``base`` is the index and write it beside ``index``, whole or not at all; returns its weights' bytes.
 
     A killed job goes on from its last checkpoint, ``.<prior>.checkpoint`` beside the folder, to the same weights.
     """
@@ -69,6 +69,7 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint
         record = {"params": params(spec), "base": folder.name, "images": len(points), **about, "loss": history}
         (part / RECORD).write_text(json.dumps(record, indent=1))
     checkpoint.remove()
+    return weights_bytes(index, spec["family"])
 
 
 def _labels(spec: Spec, options: Finetune, prior: Any, network: Any, classes: list[str]) -> tuple[list[int], dict[str, Any]]:

@@ -33,13 +33,20 @@ SCHEDULER = {
 }
 
 
-def run(spec: Spec, images: Sequence[Path], index: Path) -> None:
-    """Write the prior beside ``index`` (its model_index.json), whole or not at all."""
+def run(spec: Spec, images: Sequence[Path], index: Path) -> dict[str, float]:
+    """Write the prior beside ``index`` (its model_index.json), whole or not at all; returns the bytes of its weights."""
     with stored(spec, index) as part:
         if spec["train"] is not None:
             _train(spec, images, part)
         else:
             _copy(spec, part)
+    return weights_bytes(index, spec["family"])
+
+
+def weights_bytes(index: Path, family: str) -> dict[str, float]:
+    """What the weights take that the prior beside ``index`` is loaded from."""
+    files = (index.parent / name for name in all_files(index.parent, family) if name.endswith(".safetensors"))
+    return {"weights_bytes": sum(file.stat().st_size for file in files)}
 
 
 @contextmanager

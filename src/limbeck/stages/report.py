@@ -23,10 +23,19 @@ from limbeck.stages.diagnostics import gather
 from limbeck.store import Artifact, read_json, replacing, write_text
 
 GRID_ROWS, GRID_CLASSES = 3, 20
+# what of the spec is paths
+PATHS = (
+    *("cells", "distilled", "prototypes", "statistics", "subgroups", "features", "embedding", "scores", "real_features"),
+    *("sampling", "tangents", "weights"),  # sidecars
+)
 
 
 def run(spec: Spec, folder: Path) -> None:
-    """Write summary.csv, summary.md, summary.html and grid.png into ``folder``, from the artifacts that the spec names."""
+    """Write summary.csv, summary.md, summary.html and grid.png into ``folder``, from the artifacts that the spec names.
+
+    folder: ``<results>/<dataset>/ipc<N>``; the spec's paths are below ``<results>``.
+    """
+    spec = {key: _below(folder.parents[1], value) if key in PATHS else value for key, value in spec.items()}
     rows, columns = _rows(spec), _columns(spec)
     kinds: Kinds = {name: (labels, augmented) for name, (labels, augmented) in spec["protocol_kinds"].items()}
     classes = classes_of(next(iter(spec["distilled"].values()))[0])
@@ -56,6 +65,13 @@ def run(spec: Spec, folder: Path) -> None:
         options=[(label(row), row.prior, row.options) for row in rows],
     )
     write_text(folder / "summary.html", html)
+
+
+def _below(results: Path, found: Any) -> Any:
+    """Nested lists and mappings of paths, with where the results are."""
+    if isinstance(found, Mapping):
+        return {key: _below(results, value) for key, value in found.items()}
+    return str(results / found) if isinstance(found, str) else [_below(results, value) for value in found]
 
 
 def _page() -> Any:
