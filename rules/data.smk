@@ -4,8 +4,6 @@ rule ingest:
         prov=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.prov.json",
     log:
         f"{R}/logs/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/ingest/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("files"),
     # bad images must be found before anything long has started
@@ -31,8 +29,6 @@ rule label:
         prov=f"{R}/{{dataset}}/{{view}}/images/train-{{shard}}.prov.json",
     log:
         f"{R}/logs/label/{{dataset}}.{{view}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/label/{{dataset}}.{{view}}.{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("pseudo"),
     conda:
@@ -58,8 +54,6 @@ rule take_images:
         prov=f"{R}/{{dataset}}/{{view}}/images/{{split}}-{{shard}}.prov.json",
     log:
         f"{R}/logs/take_images/{{dataset}}.{{view}}.{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/take_images/{{dataset}}.{{view}}.{{split}}-{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("subset"),
     conda:
@@ -84,8 +78,6 @@ rule encode:
         prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",
     log:
         f"{R}/logs/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/encode/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("files", "pseudo"),
     conda:
@@ -112,5 +104,3 @@ use rule take_images as take_latents with:
         prov=f"{R}/{{dataset}}/{{view}}/{{vae}}/latents/{{shard}}.prov.json",
     log:
         f"{R}/logs/take_latents/{{dataset}}.{{view}}.{{vae}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/take_latents/{{dataset}}.{{view}}.{{vae}}.{{shard}}.tsv"

@@ -9,8 +9,6 @@ rule reduce:
         prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
     wildcard_constraints:
         embedding="(umap|pca|none)-[0-9a-f]{6}",
     # takes two cores at once, and a long chain waits for it
@@ -37,8 +35,6 @@ rule fit:
         prov=f"{SPACE}/fits/{{fit}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/fit/{{dataset}}.{{view}}.{{vae}}.{{fit}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/fit/{{dataset}}.{{view}}.{{vae}}.{{fit}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -62,8 +58,6 @@ rule select:
         prov=f"{SPACE}/prototypes/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/select/{{dataset}}.{{view}}.{{vae}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1

@@ -6,8 +6,6 @@ rule hold_out:
         prov=f"{R}/{{dataset}}/{{view}}/images/held_out.prov.json",
     log:
         f"{R}/logs/hold_out/{{dataset}}.{{view}}.log",
-    benchmark:
-        f"{R}/benchmarks/hold_out/{{dataset}}.{{view}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -32,8 +30,6 @@ rule teacher:
         prov=f"{R}/{{dataset}}/teachers/{{teacher}}/teacher.prov.json",
     log:
         f"{R}/logs/teacher/{{dataset}}.{{teacher}}.log",
-    benchmark:
-        f"{R}/benchmarks/teacher/{{dataset}}.{{teacher}}.tsv"
     priority: 50
     conda:
         ENVIRONMENT
@@ -62,8 +58,6 @@ rule features:
         prov=f"{R}/{{dataset}}/features/{{extractor}}/{{split}}-{{shard}}.prov.json",
     log:
         f"{R}/logs/features/{{dataset}}.{{extractor}}.{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/features/{{dataset}}.{{extractor}}.{{split}}-{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -90,8 +84,6 @@ rule embed:
         prov=f"{CELL}/features/{{extractor}}-{{shard}}.prov.json",
     log:
         f"{R}/logs/embed/{JOB}.{{extractor}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/embed/{JOB}.{{extractor}}-{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -118,8 +110,6 @@ use rule embed as embed_candidates with:
         prov=f"{GROUP}/features/{{extractor}}-{{shard}}.prov.json",
     log:
         f"{R}/logs/embed/{GROUP_JOB}.{{extractor}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/embed/{GROUP_JOB}.{{extractor}}-{{shard}}.tsv"
 
 
 rule measure:
@@ -133,8 +123,6 @@ rule measure:
         prov=f"{CELL}/metrics/{{extractor}}.prov.json",
     log:
         f"{R}/logs/measure/{JOB}.{{extractor}}.log",
-    benchmark:
-        f"{R}/benchmarks/measure/{JOB}.{{extractor}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -157,8 +145,6 @@ rule soft_labels:
         prov=f"{CELL}/labels/{{protocol}}/{{repeat}}.prov.json",
     log:
         f"{R}/logs/soft_labels/{JOB}.{{protocol}}.{{repeat}}.log",
-    benchmark:
-        f"{R}/benchmarks/soft_labels/{JOB}.{{protocol}}.{{repeat}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -185,8 +171,6 @@ rule train:
         prov=f"{CELL}/students/{{protocol}}/{{student}}.prov.json",
     log:
         f"{R}/logs/train/{JOB}.{{protocol}}.{{student}}.log",
-    benchmark:
-        f"{R}/benchmarks/train/{JOB}.{{protocol}}.{{student}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1

@@ -13,8 +13,6 @@ rule pick:
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
     log:
         f"{R}/logs/pick/{JOB}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/pick/{JOB}.{{shard}}.tsv"
     wildcard_constraints:
         method=PLAN.made_by("pick"),
         ipc=r"\d+",
@@ -39,8 +37,6 @@ rule imported:
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
     log:
         f"{R}/logs/imported/{JOB}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/imported/{JOB}.{{shard}}.tsv"
     wildcard_constraints:
         method=PLAN.made_by("imported"),
         ipc=r"\d+",
@@ -69,8 +65,6 @@ rule invert:
         prov=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/invert/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("files", "pseudo"),
     # long, and much waits for it
@@ -100,8 +94,6 @@ use rule take_images as take_statistics with:
         prov=f"{R}/{{dataset}}/{{prior}}/inverted/{{inversion}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/take_statistics/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/take_statistics/{{dataset}}.{{prior}}.{{inversion}}.{{shard}}.tsv"
 
 
 rule draw:
@@ -112,8 +104,6 @@ rule draw:
         prov=f"{R}/{{dataset}}/{{prior}}/starts/{{start}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
     # takes two cores at once
     priority: 20
     conda:
@@ -139,8 +129,6 @@ rule reencode:
         prov=f"{R}/{{dataset}}/{{prior}}/targets/{{discovery}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/reencode/{{dataset}}.{{prior}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/reencode/{{dataset}}.{{prior}}.{{discovery}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -165,8 +153,6 @@ rule tangents:
         prov=f"{R}/{{dataset}}/{{prior}}/tangents/{{tangents}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/tangents/{{dataset}}.{{prior}}.{{tangents}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/tangents/{{dataset}}.{{prior}}.{{tangents}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -196,8 +182,6 @@ rule sample:
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
     log:
         f"{R}/logs/sample/{JOB}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/sample/{JOB}.{{shard}}.tsv"
     wildcard_constraints:
         method=PLAN.made_by("sample"),
         ipc=r"\d+",
@@ -231,8 +215,6 @@ use rule sample as candidates with:
         prov=f"{GROUP}/{{shard}}.prov.json",
     log:
         f"{R}/logs/candidates/{GROUP_JOB}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/candidates/{GROUP_JOB}.{{shard}}.tsv"
 
 
 rule choose:
@@ -244,8 +226,6 @@ rule choose:
         prov=f"{CELL}/subgroups.prov.json",
     log:
         f"{R}/logs/choose/{JOB}.log",
-    benchmark:
-        f"{R}/benchmarks/choose/{JOB}.tsv"
     wildcard_constraints:
         method=PLAN.made_by("keep"),
         ipc=r"\d+",
@@ -274,8 +254,6 @@ rule keep:
         prov=f"{CELL}/distilled-{{shard}}.prov.json",
     log:
         f"{R}/logs/keep/{JOB}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/keep/{JOB}.{{shard}}.tsv"
     wildcard_constraints:
         method=PLAN.made_by("keep"),
         ipc=r"\d+",
@@ -301,8 +279,6 @@ rule export:
         prov=f"{CELL}/images.prov.json",
     log:
         f"{R}/logs/export/{JOB}.log",
-    benchmark:
-        f"{R}/benchmarks/export/{JOB}.tsv"
     wildcard_constraints:
         ipc=r"\d+",
     conda:

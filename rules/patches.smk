@@ -8,8 +8,6 @@ rule score:
         prov=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/score/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/score/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("files", "pseudo"),
     # long, and much waits for it
@@ -38,8 +36,6 @@ use rule take_images as take_scores with:
         prov=f"{R}/{{dataset}}/{{prior}}/scores/{{scoring}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/take_scores/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/take_scores/{{dataset}}.{{prior}}.{{scoring}}.{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("subset"),
 
@@ -53,8 +49,6 @@ rule localize:
         prov=f"{R}/{{dataset}}/{{prior}}/localized/{{patching}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/localize/{{dataset}}.{{prior}}.{{patching}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/localize/{{dataset}}.{{prior}}.{{patching}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -81,8 +75,6 @@ rule patch_features:
         prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
     wildcard_constraints:
         embedding="(patches|extracted)-[0-9a-f]{6}",
     conda:
@@ -109,8 +101,6 @@ use rule take_images as take_patch_features with:
         prov=f"{SPACE}/embeddings/{{embedding}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/take_patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/take_patch_features/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.tsv"
     wildcard_constraints:
         dataset=PLAN.made_of("subset"),
         embedding="patches-[0-9a-f]{6}",
@@ -129,8 +119,6 @@ rule crop:
         prov=f"{R}/{{dataset}}/crops/{{teacher}}/{{patching}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/crop/{{dataset}}.{{teacher}}.{{patching}}.seed{{seed}}.{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/crop/{{dataset}}.{{teacher}}.{{patching}}.seed{{seed}}.{{shard}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1

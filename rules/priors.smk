@@ -13,8 +13,6 @@ for layout, files in LAYOUTS.items():
             prov=f"{R}/priors/{{prior}}/prior.prov.json",
         log:
             f"{R}/logs/prior/{{prior}}.log",
-        benchmark:
-            f"{R}/benchmarks/prior/{{prior}}.tsv"
         wildcard_constraints:
             prior=PLAN.priors_of(layout),
         conda:
@@ -56,8 +54,6 @@ for family, delta in product(TUNED_FAMILIES, (False, True)):
             prov=f"{R}/priors/{{prior}}/prior.prov.json",
         log:
             f"{R}/logs/finetune/{{prior}}.log",
-        benchmark:
-            f"{R}/benchmarks/finetune/{{prior}}.tsv"
         wildcard_constraints:
             prior=PLAN.tuned_priors(family, delta),
         # long, and much waits for it

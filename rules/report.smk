@@ -13,8 +13,6 @@ rule report:
         prov=f"{R}/{{dataset}}/ipc{{ipc}}/summary.prov.json",
     log:
         f"{R}/logs/report/{{dataset}}.ipc{{ipc}}.log",
-    benchmark:
-        f"{R}/benchmarks/report/{{dataset}}.ipc{{ipc}}.tsv"
     wildcard_constraints:
         ipc=r"\d+",
     conda:
