@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE =
 # no terminal output is lost in logs, no network is asked for weights
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test lint bench bench-gpu table sweeps prior clean
+.PHONY: setup demo test test-cluster lint bench bench-gpu table sweeps prior clean
 
 setup: .venv/.done
 
@@ -24,6 +24,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# a real Slurm on this host (docs/CLUSTER.md): Debian, as root; a few minutes
+test-cluster: setup
+	LIMBECK_SLURM=required $(BIN)/python -m pytest tests/cluster
 
 lint: setup
 	$(BIN)/ruff check .

@@ -22,10 +22,13 @@ from pathlib import Path
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 ETC = Path("/etc/slurm")
+FILES = (ETC / "slurm.conf", ETC / "gres.conf")
+PREFIX = "limbeck-slurm-"
+MARK = "SLURM_CLUSTER_NAME"  # stands in the environment of every job
 LOCK = Path("/tmp/limbeck-slurm.lock")
 # memory is watched every second and what exceeds its request is killed, as sites with cgroups do
 CONFIG = """
-ClusterName=ci
+ClusterName={root.name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort=16817
 SlurmUser=root
@@ -70,12 +73,12 @@ def impossible() -> str | None:
     """Why no Slurm can run here; None where it can. Debian's packages are installed where that is all that is missing."""
     if os.geteuid() != 0:
         return "a Slurm of its own needs root"
-    if any(path.exists() and not path.is_symlink() for path in (ETC / "slurm.conf", ETC / "gres.conf")):
+    if any(os.path.lexists(path) and _linked(path) is None for path in FILES):
         return f"{ETC} has a configuration that is not this test's"
     if not all(map(shutil.which, PROGRAMS)):
         if shutil.which("apt-get") is None:
             return f"Slurm is not installed ({', '.join(PACKAGES)}), and there is no apt-get to install it"
-        install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
+        install = ["apt-get", "install", "-y", "-qq", "-o", "Acquire::Retries=3", "--no-install-recommends", *PACKAGES]
         for command in (["apt-get", "update", "-qq"], install):
             done = subprocess.run(
                 command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, text=True, check=False
@@ -90,15 +93,24 @@ class Slurm:
 
     def __init__(self, root: Path):
         self.root = root
+        self.environment = {MARK: root.name}  # for what sends jobs, so that it ends with the cluster
 
     def jobs(self) -> list[dict[str, str]]:
         """Every job since the start, as ``scontrol show job`` describes it."""
         text = subprocess.run(["scontrol", "show", "job", "-o"], capture_output=True, text=True, check=True).stdout
         return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in text.splitlines() if line.startswith("JobId=")]
 
+    def queued(self) -> list[str]:
+        """Names of the jobs that wait, run or are being ended."""
+        return subprocess.run(["squeue", "-h", "-o", "%j"], capture_output=True, text=True, check=True).stdout.split()
+
+    def killed(self) -> set[str]:
+        """Ids of the jobs that were ended for their memory."""
+        return set(re.findall(r"StepId=(\d+)\.\S+ exceeded memory limit", self.log()))
+
     def log(self) -> str:
-        """Ends of the daemons' logs, for a failed test."""
-        return "\n".join(f"{path}:\n{path.read_text()[-2000:]}" for path in sorted((self.root / "log").glob("*.log")))
+        """What the daemons have written."""
+        return "\n".join(f"{path}:\n{path.read_text()}" for path in sorted((self.root / "log").glob("*.log")))
 
 
 @contextmanager
@@ -106,17 +118,25 @@ def running() -> Iterator[Slurm]:
     """The cluster, ready; one at a time on a host."""
     with open(LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        root = Path(tempfile.mkdtemp(prefix="limbeck-slurm-", dir="/tmp"))
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
         slurm = Slurm(root)
+        handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # it would leave the cluster behind
         try:
-            if (left := ETC / "slurm.conf").is_symlink():  # by a test that was killed: nobody else has the lock
-                _stop(Path(os.readlink(left)).parent)
+            for left in {folder for path in FILES if (folder := _linked(path))}:  # by a test that was killed: this one has the lock
+                _stop(left)
             _configure(root)
             _start(root)
             _wait(slurm)
             yield slurm
         finally:
             _stop(root)
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _linked(path: Path) -> Path | None:
+    """The folder of the cluster whose file is linked here; None where there is no link, or somebody else's."""
+    folder = Path(os.readlink(path)).parent if path.is_symlink() else ETC
+    return folder if folder.name.startswith(PREFIX) else None
 
 
 def _configure(root: Path) -> None:
@@ -134,9 +154,8 @@ def _configure(root: Path) -> None:
     (root / "slurm.conf").write_text(CONFIG.format(host=host, root=root))
     (root / "gres.conf").write_text(f"NodeName=n2 Name=gpu Type=h200 File={root}/gpu[0-7]\n")
     ETC.mkdir(exist_ok=True)
-    for name in ("slurm.conf", "gres.conf"):
-        (ETC / name).unlink(missing_ok=True)
-        (ETC / name).symlink_to(root / name)
+    for path in FILES:
+        path.symlink_to(root / path.name)
 
 
 def _start(root: Path) -> None:
@@ -154,29 +173,33 @@ def _wait(slurm: Slurm, seconds: float = 60.0) -> None:
         if done.stdout.split() == ["idle", "idle"]:
             return
         time.sleep(0.2)
-    raise RuntimeError(f"Slurm's nodes are not idle after {seconds} s: {done.stdout} {done.stderr}\n{slurm.log()}")
+    raise RuntimeError(f"Slurm's nodes are not idle after {seconds} s: {done.stdout} {done.stderr}\n{slurm.log()[-6000:]}")
 
 
-def _stop(root: Path) -> None:
-    """The jobs, the nodes, the controller, munge; then all that was written."""
-    subprocess.run(["scancel", "--user=root", "--full"], capture_output=True, check=False)
-    for name in ("slurmd.n1", "slurmd.n2", "slurmctld", "munged"):
-        with suppress(FileNotFoundError, ValueError):
-            pid = int((root / "run" / f"{name}.pid").read_text())
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name.split(".")[0]:
-                _end(pid)
-    for name in ("slurm.conf", "gres.conf"):
-        if (ETC / name).is_symlink() and Path(os.readlink(ETC / name)).parent == root:
-            (ETC / name).unlink()
+def _stop(root: Path, seconds: float = 30.0) -> None:
+    """Kill the daemons and what is left of the jobs, then remove all that was written: nothing of the cluster's state is kept."""
+    for path in FILES:
+        if _linked(path) == root:
+            path.unlink()
+    end = time.monotonic() + seconds
+    while left := _processes(root):
+        if time.monotonic() > end:
+            raise RuntimeError(f"Slurm's processes {left} do not end")
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
     shutil.rmtree(root, ignore_errors=True)
 
 
-def _end(pid: int, seconds: float = 20.0) -> None:
-    """One daemon; it is killed where it does not end by itself."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            os.kill(pid, 0)
-            time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
+def _processes(root: Path) -> list[int]:
+    """Daemons and steps by their folder, jobs and what sends them by their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            environment = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes()
+            works = Path(os.readlink(process / "cwd")).is_relative_to(root)
+            if works or f"{root}/".encode() in command or f"{MARK}={root.name}".encode() in environment:
+                found.append(int(process.name))
+    return found

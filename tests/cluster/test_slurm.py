@@ -7,7 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,16 +24,23 @@ from tests.conftest import ROOT, Workflow, make_workflow, write_small
 pytestmark = pytest.mark.long
 # 0: skipped; 1: run where it can be; required: an error where it cannot
 WANTED = os.environ.get("LIMBECK_SLURM", "0")
-HUNGRY = "encode"  # the rule whose first job takes more memory than it asks for
-# holds what the second attempt may have and the first may not, then is the job
+STAGE = "encode"  # the rule whose jobs are watched: on a GPU, behind others
 Job = dict[str, str]
+# the jobs' python; before that stage's work it does something else
 WRAPPER = """#!/bin/bash
-case " $* " in *" {stage} "*) {python} -c 'held = bytearray({mb} << 20); import time; time.sleep(4)' ;; esac
-exec {warm}/bin/python "$@"
+case " $* " in *" {stage} "*) {before} ;; esac
+exec {python} "$@"
 """
-# what a site's copy of the profile sets: no accounting database, a model of GPU
-SITE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 1, "latency-wait": 10}
+# holds what the second attempt may have and the first may not
+HUNGRY = "{python} -c 'held = bytearray({mb} << 20); import time; time.sleep(6)'"
+SLOW = "exec sleep 900"
+# what a site's copy of the profile sets: no accounting database, a model of GPU. The plugin looks at its jobs after so many seconds
+# and, as long as none has ended, after ten more each time: most jobs take less than the first
+SITE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 10, "latency-wait": 10}
 SAMPLING = {"slurm_partition": "gpu", "gpu": 2, "gpu_model": "h200"}
+OPTIONS = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+# the clause of TresPerJob by rule, of all that the profile sends to GPUs
+GPUS = dict.fromkeys(OPTIONS["set-resources"], "gres:gpu:1") | {"sample": "gres:gpu:h200:2"}
 
 
 @dataclass
@@ -39,10 +49,11 @@ class Finished:
 
     flow: Workflow
     local: Workflow
-    interrupted: list[Job] = field(default_factory=list)  # right before it
-    queued: str = ""  # behind it
+    running: list[Job] = field(default_factory=list)  # jobs right before the interruption
+    interrupted: list[Job] = field(default_factory=list)  # and when all had ended
     jobs: list[Job] = field(default_factory=list)  # of both runs
-    said: str = ""  # by the second
+    said: str = ""  # by the first
+    killed: set[str] = field(default_factory=set)  # ids of jobs that Slurm ended for their memory
 
 
 def ids(jobs: list[Job]) -> set[str]:
@@ -59,68 +70,112 @@ def benchmark(folder: Path, prior: Path) -> Workflow:
     return make_workflow(folder, prior, run=run, datasets={"small": dataset})
 
 
-def start(flow: Workflow, log: Path) -> subprocess.Popen[bytes]:
-    """Snakemake under a site's copy of the repository's profile."""
+@contextmanager
+def snakemake(flow: Workflow, cluster: slurm.Slurm, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Snakemake under a site's copy of the repository's profile; it is killed where it has not ended."""
     config, profile = flow.folder / "overlay.yaml", flow.folder / "profile"
     config.write_text(yaml.safe_dump(flow.overlay, sort_keys=False))
-    options = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text()) | SITE
-    options["set-resources"]["sample"] = SAMPLING
+    options = OPTIONS | SITE | {"set-resources": OPTIONS["set-resources"] | {"sample": SAMPLING}}
     profile.mkdir(exist_ok=True)
     (profile / "config.yaml").write_text(yaml.safe_dump(options))
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(flow.folder)]
+    # as from a terminal: a shell starts what runs in its background with interruptions ignored
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "snakemake"]
+    command += ["-s", str(ROOT / "Snakefile"), "--directory", str(flow.folder)]
     command += ["--workflow-profile", str(profile), "--configfile", str(ROOT / "config.yaml"), str(config)]
     with open(log, "wb") as out:
-        return subprocess.Popen(
-            command, cwd=flow.folder, env=flow.env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        process = subprocess.Popen(
+            command,
+            cwd=flow.folder,
+            env=flow.env | cluster.environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
+    try:
+        yield process
+    finally:
+        send(process, signal.SIGKILL)
+        process.wait()
 
 
-def until(what, seconds: float, process: subprocess.Popen[bytes], log: Path):
-    """The first true answer of ``what``; a run that ends before, or takes too long, is an error with its log."""
+def send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """To Snakemake and what it has started, as a terminal does."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def until(what: Callable[[], object], seconds: float, log: Path) -> None:
+    """Wait for it; where it takes too long, an error with the log."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        if found := what():
-            return found
+    while not what():
+        assert time.monotonic() < end, f"after {seconds} s: {log.read_text()[-4000:]}"
         time.sleep(0.2)
-    raise AssertionError(f"status {process.poll()}: {log.read_text()[-4000:]}")
+
+
+def interrupt(process: subprocess.Popen[bytes], log: Path, cluster: slurm.Slurm) -> None:
+    """Stop a run at once, as docs/CLUSTER.md has it."""
+    send(process, signal.SIGINT)
+    until(lambda: "Terminating processes" in log.read_text() or process.poll() is not None, 120, log)
+    send(process, signal.SIGINT)
+    until(lambda: process.poll() is not None, 120, log)
+    run = re.search(r"SLURM run ID: (\S+)", log.read_text())[1]
+    assert {run} >= set(cluster.queued())
+    subprocess.run(["scancel", f"--name={run}"], check=True)
+    until(lambda: not cluster.queued(), 120, log)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Finished:
     """A run that is interrupted at its first GPU job and started again, one job of which is killed for its memory."""
     # not when tests are collected, which every worker does
-    if reason := "LIMBECK_SLURM is not set to 1" if WANTED == "0" else slurm.impossible():
+    if reason := "LIMBECK_SLURM is not set (make test-cluster)" if WANTED == "0" else slurm.impossible():
         (pytest.fail if WANTED == "required" else pytest.skip)(reason)
     folder = tmp_path_factory.mktemp("cluster")
     local = benchmark(folder / "local", tiny_prior)
     flow = benchmark(folder / "slurm", tiny_prior)
     found = Finished(flow, local)
-    asked = resources.memory_mb(flow.plan(), HUNGRY, {"dataset": "small", "view": "v32", "vae": "tiny", "shard": "0"})
-    wrapper = folder / "hungry/bin/python"
-    wrapper.parent.mkdir(parents=True)
-    wrapper.write_text(WRAPPER.format(stage=HUNGRY, python=sys.executable, mb=round(1.3 * asked), warm=flow.env["CONDA_PREFIX"]))
-    wrapper.chmod(0o755)
-    flow.env["CONDA_PREFIX"] = str(folder / "hungry")
+    slow = wrap(folder / "slow", SLOW, flow)
+    hungry = wrap(folder / "hungry", HUNGRY.format(python=sys.executable, mb=round(1.3 * asked(flow))), flow)
     with ThreadPoolExecutor(1) as pool, slurm.running() as cluster:
         building = pool.submit(local.build)  # beside the other, which mostly waits for the scheduler
-        first = start(flow, log := folder / "first.log")
-        until(lambda: running(cluster.jobs(), HUNGRY), 120, first, log)
-        found.interrupted = cluster.jobs()
-        os.killpg(first.pid, signal.SIGINT)
-        first.wait(60)
-        found.queued = subprocess.run(["squeue", "-h", "-t", "PD,R"], capture_output=True, text=True, check=True).stdout
-        second = start(flow, log := folder / "second.log")
-        status = second.wait(300)
-        found.jobs, found.said = cluster.jobs(), log.read_text()
-        assert status == 0, found.said[-6000:] + cluster.log()
+        with snakemake(slow, cluster, log := folder / "first.log") as first:
+            until(lambda: running(cluster.jobs(), STAGE) or first.poll() is not None, 600, log)
+            assert first.poll() is None, log.read_text()[-4000:]
+            found.running = cluster.jobs()
+            interrupt(first, log, cluster)
+            found.interrupted, found.said = cluster.jobs(), log.read_text()
+        with snakemake(hungry, cluster, log := folder / "second.log") as second:
+            until(lambda: second.poll() is not None, 1500, log)
+            assert second.poll() == 0, log.read_text()[-6000:] + cluster.log()[-6000:]
+            found.jobs, found.killed = cluster.jobs(), cluster.killed()
         building.result()
     return found
 
 
+def wrap(prefix: Path, before: str, flow: Workflow) -> Workflow:
+    """The same folder and results; jobs of the stage begin with a command in bash."""
+    (prefix / "bin").mkdir(parents=True)
+    script = prefix / "bin/python"
+    script.write_text(WRAPPER.format(stage=STAGE, before=before, python=f"{flow.env['CONDA_PREFIX']}/bin/python"))
+    script.chmod(0o755)
+    wrapped = copy(flow)
+    wrapped.env = flow.env | {"CONDA_PREFIX": str(prefix)}
+    return wrapped
+
+
+def asked(flow: Workflow) -> int:
+    """Megabytes of a watched job by its formula."""
+    return resources.memory_mb(flow.plan(), STAGE, {"dataset": "small", "view": "v32", "vae": "tiny", "shard": "0"})
+
+
+def rule_of(job: Job) -> str:
+    """By the plugin's comment: the rule, and of jobs sent as one the group too, which has the same name."""
+    return re.match(r"rule_(.+?)(_wildcards_.*)?$", job["Comment"])[1]
+
+
 def of(jobs: list[Job], rule: str) -> list[Job]:
     """A rule's jobs in the order that they were sent in."""
-    found = [job for job in jobs if re.match(rf"rule_{rule}(_wildcards_|$)", job["Comment"])]
-    return sorted(found, key=lambda job: int(job["JobId"]))
+    return sorted((job for job in jobs if rule_of(job) == rule), key=lambda job: int(job["JobId"]))
 
 
 def running(jobs: list[Job], rule: str) -> list[Job]:
@@ -133,12 +188,14 @@ def memory(job: Job) -> int:
 
 
 def digests(flow: Workflow) -> dict[str, str]:
-    """Of all artifacts and results: what may not depend on where it was made."""
+    """Of all artifacts and results: what may not depend on where it was made, as seconds do."""
     files = [
         *flow.results.rglob("*.zarr.zip"),
         *flow.results.rglob("*.json"),
         *flow.results.rglob("*.csv"),
         *flow.results.rglob("*.png"),
+        *flow.results.rglob("*.md"),
+        *flow.results.rglob("*.safetensors"),
     ]
     files = [file for file in files if not file.name.endswith(".prov.json")]
     return {str(file.relative_to(flow.results)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
@@ -151,14 +208,13 @@ def test_the_same_bytes_as_a_local_run(finished):
 
 
 def test_rules_that_a_gpu_makes_faster_reach_the_gpu_partition(finished):
-    for rule, gpus in (("encode", "gres:gpu:1"), ("train", "gres:gpu:1"), ("sample", "gres:gpu:h200:2")):
-        jobs = of(finished.jobs, rule)
-        assert jobs, rule
-        assert {(job["Partition"], job["TresPerJob"]) for job in jobs} == {("gpu", gpus)}
-        assert {job["NodeList"] for job in jobs if job["JobState"] == "COMPLETED"} == {"n2"}
-    for rule in ("ingest", "report"):
-        jobs = of(finished.jobs, rule)
-        assert {(job["Partition"], job["NodeList"], job.get("TresPerJob")) for job in jobs} == {("cpu", "n1", None)}, rule
+    got = {(rule_of(job), job["Partition"], job.get("TresPerJob")) for job in finished.jobs}
+    rules = {rule for rule, _, _ in got}
+    assert rules >= {"prior_dit", "encode", "teacher", "features", "sample", "embed", "train"}  # with a network
+    assert rules >= {"ingest", "reduce", "report"}  # without
+    assert got == {(rule, "gpu" if rule in GPUS else "cpu", GPUS.get(rule)) for rule in rules}
+    nodes = {(job["Partition"], job["NodeList"]) for job in finished.jobs if job["JobState"] == "COMPLETED"}
+    assert nodes == {("cpu", "n1"), ("gpu", "n2")}
 
 
 def test_jobs_ask_for_what_their_formulas_say(finished):
@@ -170,19 +226,24 @@ def test_jobs_ask_for_what_their_formulas_say(finished):
 
 
 def test_a_job_killed_for_its_memory_is_sent_again_with_twice_as_much(finished):
-    killed, again = (job for job in of(finished.jobs, HUNGRY) if job["JobId"] not in ids(finished.interrupted))
+    killed, again = (job for job in of(finished.jobs, STAGE) if job["JobId"] not in ids(finished.interrupted))
+    assert finished.killed == {killed["JobId"]}
     assert (killed["JobState"], again["JobState"]) == ("FAILED", "COMPLETED")
-    assert memory(again) == 2 * memory(killed)
+    assert (memory(killed), memory(again)) == (asked(finished.flow), 2 * asked(finished.flow))
 
 
-def test_an_interrupted_run_cancels_its_jobs_and_goes_on_from_what_is_done(finished):
-    assert finished.queued == ""
-    then = running(finished.interrupted, HUNGRY)
-    assert {job["JobState"] for job in finished.jobs if job["JobId"] in ids(then)} == {"CANCELLED"}
-    done = [job for job in finished.interrupted if job["JobState"] == "COMPLETED"]
-    assert {"rule_ingest"} <= {job["Comment"].split("_wildcards")[0] for job in done}
-    again = [job["Comment"] for job in finished.jobs if job["JobId"] not in ids(finished.interrupted)]
-    assert not {job["Comment"] for job in done} & set(again)
+def test_an_interrupted_run_leaves_no_job_and_goes_on_from_what_is_done(finished):
+    states = {job["JobId"]: job["JobState"] for job in finished.interrupted}
+    sent = dict(re.findall(r"Job (\d+) has been submitted with SLURM jobid (\d+)", finished.said))
+    done = {sent[job] for job in re.findall(r"Finished jobid: (\d+)", finished.said)}
+    assert {states[job] for job in done} == {"COMPLETED"}
+    assert {states[job] for job in ids(running(finished.running, STAGE))} == {"CANCELLED"}
+    assert set(states.values()) == {"COMPLETED", "CANCELLED"}
+    again = {job["Comment"] for job in finished.jobs if job["JobId"] not in states}
+    before = {job["Comment"] for job in finished.interrupted if job["JobId"] in done}
+    assert {"rule_ingest_wildcards_small_v32_train_0", "rule_prior_dit_wildcards_tiny"} <= before
+    assert not before & again
+    assert {job["Comment"] for job in finished.interrupted if states[job["JobId"]] == "CANCELLED"} <= again
 
 
 def test_jobs_of_seconds_share_one(finished):
