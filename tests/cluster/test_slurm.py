@@ -23,7 +23,7 @@ from tests.conftest import ROOT, Workflow, make_workflow, write_small
 
 pytestmark = pytest.mark.long
 # 0: skipped; 1: run where it can be; required: an error where it cannot
-WANTED = os.environ.get("LIMBECK_SLURM", "0")
+WANTED = os.environ.get("LIMBECK_SLURM") or "0"
 STAGE = "encode"  # the rule whose jobs are watched: on a GPU, behind others
 Job = dict[str, str]
 # the jobs' python; before that stage's work it does something else
