@@ -26,7 +26,7 @@ pytestmark = pytest.mark.long
 WANTED = os.environ.get("LIMBECK_SLURM") or "0"
 STAGE = "encode"  # the rule whose jobs are watched: on a GPU, behind others
 Job = dict[str, str]
-# the jobs' python; before that stage's work it does something else
+# a python that jobs find first; before that stage's work it does something else
 WRAPPER = """#!/bin/bash
 case " $* " in *" {stage} "*) {before} ;; esac
 exec {python} "$@"
@@ -156,7 +156,7 @@ def wrap(prefix: Path, before: str, flow: Workflow) -> Workflow:
     """The same folder and results; jobs of the stage begin with a command in bash."""
     (prefix / "bin").mkdir(parents=True)
     script = prefix / "bin/python"
-    script.write_text(WRAPPER.format(stage=STAGE, before=before, python=f"{flow.env['CONDA_PREFIX']}/bin/python"))
+    script.write_text(WRAPPER.format(stage=STAGE, before=before, python=sys.executable))
     script.chmod(0o755)
     wrapped = copy(flow)
     wrapped.env = flow.env | {"CONDA_PREFIX": str(prefix)}
