@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from limbeck import resources
+from limbeck import resources, warm
 from tests.cluster import slurm
 from tests.conftest import ROOT, Workflow, make_workflow, write_small
 
@@ -159,7 +159,8 @@ def wrap(prefix: Path, before: str, flow: Workflow) -> Workflow:
     script.write_text(WRAPPER.format(stage=STAGE, before=before, python=sys.executable))
     script.chmod(0o755)
     wrapped = copy(flow)
-    wrapped.env = flow.env | {"CONDA_PREFIX": str(prefix)}
+    # a job is a process of its own, as on another machine
+    wrapped.env = flow.env | {"CONDA_PREFIX": str(prefix), warm.VARIABLE: ""}
     return wrapped
 
 
@@ -202,6 +203,7 @@ def digests(flow: Workflow) -> dict[str, str]:
 
 
 def test_the_same_bytes_as_a_local_run(finished):
+    """Whose jobs are forks of a server, too."""
     here, there = digests(finished.local), digests(finished.flow)
     assert len(here) > 20
     assert there == here
