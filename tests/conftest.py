@@ -1,5 +1,6 @@
 """Shared fixtures: tiny priors saved in diffusers' layout, tiny image folders, and Snakemake run for real."""
 
+import json
 import os
 import subprocess
 import sys
@@ -127,6 +128,16 @@ class Workflow:
             timeout=600,
             check=False,
         )
+
+    def costs(self, *arguments: str) -> dict:
+        """What ``limbeck plan`` says of the same run, as JSON."""
+        out, configs = self.folder / "plan.json", (ROOT / "config.yaml", self.folder / "overlay.yaml")
+        options = [f"--configfile={path}" for path in configs] + [f"--snakefile={ROOT / 'Snakefile'}", f"--json={out}", "--cores=2"]
+        command = [sys.executable, "-m", "limbeck", "plan", *options, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found: dict = json.loads(out.read_text())
+        return found
 
     def plan(self) -> Plan:
         """The plan that Snakemake would make, without Snakemake."""

@@ -1,4 +1,4 @@
-"""The command line: one subcommand per rule, and ``show``, ``check``, ``schema``. Heavy imports happen inside."""
+"""The command line: one subcommand per rule, and ``plan``, ``show``, ``check``, ``schema``. Heavy imports happen inside."""
 
 import ctypes
 import json
@@ -568,6 +568,24 @@ def generate(
 
     run(statistics, out, ipc, seed, prior, cfg_scale, channels, _threads, candidates=candidates)
     print(out / "images")
+
+
+@app.command()
+def plan(
+    targets: list[str] = typer.Argument(None, help="as of snakemake; default: every page of the run"),
+    *,
+    configfile: list[Path] = typer.Option([], help="laid over config.yaml in this order, as of snakemake"),
+    cores: int = typer.Option(os.cpu_count() or 1, min=1, help="of the machine or cluster"),
+    gpus: int = typer.Option(0, min=0, help="of the machine or cluster"),
+    everything: bool = typer.Option(False, "--all", help="as if no result were there"),
+    rates: Path | None = typer.Option(None, help="file of rates; default: <results>/rates.json, or else the package's own"),
+    json_file: Path | None = typer.Option(None, "--json", help="file to write the numbers to"),
+    snakefile: Path = typer.Option(Path("Snakefile")),
+) -> None:
+    """What a run will do and take before it starts: jobs, hours, memory and disk by stage, and how long on a machine."""
+    from limbeck.costs.command import plan as run
+
+    run(configfile, targets or [], cores, gpus, everything, rates, json_file, snakefile)
 
 
 @app.command()

@@ -1,17 +1,19 @@
 """What a scheduler is told of every job: its memory and its time, from the config and the sizes of what it reads.
 
-``ESTIMATES`` has a formula per stage. Memory is what was measured (``python -m benchmarks.memory``) with room above it; time is
-work over a slow core's or a GPU's rate, and is meant as a limit. A job that was killed is asked for again with GROWTH times both.
+``ESTIMATES`` has a formula per stage: megabytes, and work by kind (``KINDS``). Memory is what was measured (``python -m
+benchmarks.memory``) with room above it. Time is work over a slow core's or a GPU's rate, and is meant as a limit; what is to be
+expected is work over measured rates (``limbeck.costs``). A job that was killed is asked for again with GROWTH times both.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from limbeck.config import OF_PRIOR, TEACHER
-from limbeck.methods import FULL
+from limbeck.methods import DISCOVERY, FULL
 from limbeck.plan import Plan
 from limbeck.priors import sizes
 from limbeck.priors.sizes import MB
@@ -31,6 +33,47 @@ LOADING, LOADED = 2.2, 1.2
 START = 120.0  # seconds: imports on a busy shared disk
 # ASSUME: a slow core, and a GPU at a third of what an A100 does in TF32; work of more than LONG on a core is given to a GPU
 CORE, GPU, LONG = 5e9, 30e12, 4 * 3600.0
+FLOPS = "FLOP"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Of work: its unit, what it is, and, where that is no network, seconds at most that a unit of it takes."""
+
+    unit: str
+    doc: str
+    slow: float = 0.0
+
+
+# Of networks there are two kinds each: those of less than LARGE per image leave more of a device idle. They may run on a GPU.
+LARGE = 2e9
+SLOW = 1e-9  # seconds per FLOP of what runs on a core, many small steps of it
+NETWORKS = {
+    "denoiser": Kind(FLOPS, "evaluations of a prior's denoiser"),
+    "vae": Kind(FLOPS, "encoding and decoding"),
+    "tuning": Kind(FLOPS, "training of a prior, forward and backward"),
+    "training": Kind(FLOPS, "training of students, forward and backward"),
+    "features": Kind(FLOPS, "forward passes of students, teachers and extractors"),
+}
+SMALL = "_small"
+KINDS = {
+    **{name + ending: kind for name, kind in NETWORKS.items() for ending in ("", SMALL)},
+    "clustering": Kind(FLOPS, "distances of k-means, trees and density clusters", SLOW),
+    "tangents": Kind(FLOPS, "neighbourhoods and their eigenvectors", SLOW),
+    "draws": Kind(FLOPS, "moments of candidate groups", SLOW),
+    "metrics": Kind(FLOPS, "moments and distances of features", SLOW),
+    "umap": Kind("images", "reduced by UMAP", 0.2),
+    "files": Kind("images", "decoded from files", 0.2),
+    "pixels": Kind("MB", "pixels resized, compressed and written", 2.0),
+    "io": Kind("MB", "arrays read or written", 0.2),
+    "png": Kind("MB", "pixels written as PNG", 0.5),
+    "rows": Kind("rows", "handled one by one", 0.05),
+    "fetched": Kind("MB", "from a hub", 0.5),
+    "pages": Kind("rows", "of a report's tables and plots", 60.0),
+    "start": Kind("jobs", "processes that load NumPy and Zarr"),
+    "start_science": Kind("jobs", "processes that load SciPy or scikit-learn too"),
+    "start_torch": Kind("jobs", "processes that load PyTorch too"),
+}
 # ASSUME: of a view of windows; how many squares an image has is not known before it is opened
 WINDOWS = 4
 # Activations that a student's training keeps, floats per pixel of its input at 224 (torchvision's models); the stems for small
@@ -46,10 +89,18 @@ FLOPS_PER_FLOAT = 700.0  # of a training step
 
 @dataclass(frozen=True)
 class Need:
-    """Peak megabytes, and seconds at most."""
+    """Peak megabytes, and work by kind: FLOP, or the kind's unit; ``turns``: how many trainings in turn that is."""
 
     mb: float
-    seconds: float = 0.0
+    work: Mapping[str, float] = field(default_factory=dict)
+    turns: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """At most, on a slow core or GPU."""
+        rest = sum(amount * KINDS[kind].slow for kind, amount in self.work.items())
+        flops = sum(amount for kind, amount in self.work.items() if KINDS[kind].unit == FLOPS and not KINDS[kind].slow)
+        return rest + min(flops / CORE, self.turns * LONG) + flops / GPU
 
 
 def memory_mb(plan: Plan, stage: str, w: Wildcards, attempt: int = 1) -> int:
@@ -73,9 +124,14 @@ def _estimate(plan: Plan, stage: str, w: tuple[tuple[str, str], ...]) -> Need:
     return ESTIMATES[stage](plan, dict(w))
 
 
-def computed(flops: float) -> float:
-    """Seconds of so much work."""
-    return min(flops / CORE, LONG) + flops / GPU
+def by(kind: str, count: float, flops: float) -> dict[str, float]:
+    """Work of a network on so many images of so many FLOP each."""
+    return {kind if flops >= LARGE else kind + SMALL: count * flops}
+
+
+def added(*works: Mapping[str, float]) -> dict[str, float]:
+    """Sum of works."""
+    return {kind: sum(work.get(kind, 0.0) for work in works) for kind in dict.fromkeys(itertools.chain(*works))}
 
 
 def floats(count: float) -> float:
@@ -107,11 +163,11 @@ def images(plan: Plan, dataset: str, split: str = "train", shard: int | None = N
     return int(counts[own.start : own.stop].sum()) * squares
 
 
-def _shard(plan: Plan, w: Wildcards, split: str = "train", view: str | None = None) -> int:
+def shard_images(plan: Plan, w: Wildcards, split: str = "train", view: str | None = None) -> int:
     return images(plan, w["dataset"], split, int(w["shard"]), view)
 
 
-def _classes(plan: Plan, w: Wildcards) -> int:
+def classes_of(plan: Plan, w: Wildcards) -> int:
     """Of the job's shard, or of all."""
     return len(plan.class_range(w["dataset"], int(w["shard"]))) if "shard" in w else len(plan.source(w["dataset"]).classes)
 
@@ -142,6 +198,11 @@ def denoising(size: sizes.Size, pixel_side: int, batch: int) -> float:
 def step_flops(size: sizes.Size, pixel_side: int) -> float:
     """Of one evaluation for one image: a multiplication and an addition per weight and patch of 2 x 2 positions."""
     return 2 * size.denoiser * max(1.0, size.positions(pixel_side) / 4)
+
+
+def branches(scale: float) -> int:
+    """Evaluations of a denoiser per step: without classifier-free guidance the conditional one alone."""
+    return 1 if scale == 1 else 2
 
 
 def vae_flops(size: sizes.Size, pixel_side: int) -> float:
@@ -193,25 +254,27 @@ def _spaces(plan: Plan) -> bool:
 
 
 def _ingest(plan: Plan, w: Wildcards) -> Need:
-    n, one, spec = _shard(plan, w, w["split"], w["view"]), pixels(plan, w["dataset"], w["view"]), plan.dataset(w["dataset"])
+    n, one, spec = shard_images(plan, w, w["split"], w["view"]), pixels(plan, w["dataset"], w["view"]), plan.dataset(w["dataset"])
     # these hold a whole split, or a block of it, at once; the others open one file after the other
     whole = spec.source in ("npz", "idx", "cifar", "parquet")
     held = 2 * images(plan, w["dataset"], w["split"]) * one if whole else 0
-    return Need(PLAIN + 200 + min(held, 4000) + n * 300 / MB + 64 * one, n * (0.2 + 2 * one))
+    files = 0 if spec.source in ("npz", "idx", "cifar") else n
+    return Need(PLAIN + 200 + min(held, 4000) + n * 300 / MB + 64 * one, {"files": files, "pixels": n * one})
 
 
 def _rows(plan: Plan, w: Wildcards) -> Need:
     """Stages that copy rows, a class or less at a time."""
     per_class = plan.per_class(w["dataset"]) * WINDOWS
     held = plan.run.held_out * len(plan.source(w["dataset"]).classes)
-    return Need(PLAIN + 2 * (per_class + held) * pixels(plan, w["dataset"], w.get("view")), images(plan, w["dataset"]) * 0.02)
+    n, one = images(plan, w["dataset"]), pixels(plan, w["dataset"], w.get("view"))
+    return Need(PLAIN + 2 * (per_class + held) * one, {"rows": n, "io": n * one})
 
 
 def _encode(plan: Plan, w: Wildcards) -> Need:
     size, at = network(plan, w["vae"]), side(plan, w["dataset"], w["view"])
     return Need(
         working(size.all - size.denoiser, _encoding(plan, w["vae"], at)),
-        computed(_shard(plan, w, view=w["view"]) * vae_flops(size, at)),
+        by("vae", shard_images(plan, w, view=w["view"]), vae_flops(size, at)),
     )
 
 
@@ -222,25 +285,25 @@ def _encoding(plan: Plan, prior: str, at: int, batch: int | None = None) -> floa
 
 def _reencode(plan: Plan, w: Wildcards) -> Need:
     size, at = network(plan, w["prior"]), side(plan, w["dataset"], plan.config.priors[w["prior"]].view)
-    count = _classes(plan, w) * int(w["ipc"])
+    count = classes_of(plan, w) * int(w["ipc"])
     memory = working(size.all - size.denoiser, _encoding(plan, w["prior"], at, 2))
-    return Need(memory + images(plan, w["dataset"]) * 300 / MB, computed(count * vae_flops(size, at)))
+    return Need(memory + images(plan, w["dataset"]) * 300 / MB, {"files": count, **by("vae", count, vae_flops(size, at))})
 
 
 def _prior(plan: Plan, w: Wildcards) -> Need:
     spec, size = plan.config.priors[w["prior"]], network(plan, w["prior"])
     memory = working(size.all, 0)
     if spec.train is None:
-        # ASSUME: a megabyte from a hub takes half a second, copied a hundredth
-        return Need(memory, floats(size.all) * (0.5 if plan.local_weights(w["prior"]) is None else 0.01))
+        return Need(memory, {"fetched" if plan.local_weights(w["prior"]) is None else "io": floats(size.all)})
     at, train = side(plan, spec.train.dataset, spec.view), spec.train
     vae = train.vae.batch_size * TRAINING * size.vae * at**2 * 2
     dit = train.dit.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
-    steps = train.vae.steps * train.vae.batch_size * vae_flops(size, at) + train.dit.steps * train.dit.batch_size * step_flops(
-        size, at
+    work = added(
+        by("tuning", 6 * train.vae.steps * train.vae.batch_size, vae_flops(size, at)),
+        by("tuning", 6 * train.dit.steps * train.dit.batch_size, step_flops(size, at)),
     )
     held = 2 * images(plan, spec.train.dataset) * (pixels(plan, spec.train.dataset, spec.view) + floats(size.latent(at)))
-    return Need(memory + 5 * floats(size.all) + floats(max(vae, dit)) + held, computed(6 * steps))
+    return Need(memory + 5 * floats(size.all) + floats(max(vae, dit)) + held, work)
 
 
 def _finetune(plan: Plan, w: Wildcards) -> Need:
@@ -252,7 +315,7 @@ def _finetune(plan: Plan, w: Wildcards) -> Need:
     kept = graphs * tune.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
     memory = with_prior(plan, w["prior"], states * floats(size.denoiser) + floats(kept) + 2 * floats(n * size.latent(at)))
     evaluations = 3 + (2 * tune.inversion_steps if graphs == 2 else 0)
-    return Need(memory, computed(tune.epochs * n * evaluations * step_flops(size, at)))
+    return Need(memory, by("tuning", tune.epochs * n * evaluations, step_flops(size, at)))
 
 
 def _discovery(plan: Plan, w: Wildcards) -> Need:
@@ -260,38 +323,67 @@ def _discovery(plan: Plan, w: Wildcards) -> Need:
     n, d = plan.per_class(w["dataset"]) * WINDOWS ** (w["vae"] == "none"), points(plan, w)
     pairs = min(n, 20_000) ** 2 * 8 * 2 / MB if d else 0
     workers = 2 if w.get("embedding", "").startswith("umap") else 1
-    seconds = _shard(plan, w, view=w["view"]) * (0.1 + d * 2e-5)
-    return Need((SCIENCE + 300 * (workers - 1)) * workers + workers * (pairs + 8 * floats(n * d)), seconds)
+    memory = (SCIENCE + 300 * (workers - 1)) * workers + workers * (pairs + 8 * floats(n * d))
+    return Need(memory, _finding(plan, w, n, d))
+
+
+def _finding(plan: Plan, w: Wildcards, n: int, d: int) -> dict[str, float]:
+    """Work on all classes of a shard, n points of d floats each at most."""
+    classes, read = classes_of(plan, w), {"io": classes_of(plan, w) * floats(n * d)}
+    if "embedding" in w:
+        options = plan.embedding_of(w["embedding"], w["dataset"])
+        kind = {"umap": "umap"}.get(options["reducer"], "clustering")
+        return {**read, kind: classes * (n if kind == "umap" else 2.0 * n * d * min(n, d))}
+    if "fit" in w:
+        options = plan.fit_of(w["fit"], w["dataset"])
+    else:
+        options = plan.discovery_options(w["discovery"], int(w["ipc"]), w["dataset"])
+    width = options.get("components", d) if options.get("reducer", "none") != "none" else d
+    pass_, ipc = 2.0 * n * width, int(w.get("ipc", 1))
+    # ASSUME: Lloyd's iterations end after so many; as many bisections of a node, each of its two halves
+    steps, restarts = min(options.get("max_iter", 50), 50), options.get("n_init", 1)
+    flops = {
+        "kmeans": restarts * steps * ipc * pass_,
+        "divisive": 2 * restarts * steps * options.get("depth", 0) * pass_,
+        "agglomerative": n * pass_,
+        "density": n * pass_,
+        "herding": ipc * pass_,
+        "kcenter": ipc * pass_,
+        "patches": restarts * steps * options.get("clusters", 1) * pass_,
+    }.get(options["kind"], 0.0)
+    if "ipc" in w and DISCOVERY[options["kind"]].fit is not None:  # what is left after the fit
+        flops = ipc * pass_
+    return {**read, "rows": classes * ipc, "clustering": classes * flops}
 
 
 def _score(plan: Plan, w: Wildcards) -> Need:
     options, size = plan.judged(w["scoring"], w["dataset"]), network(plan, w["prior"])
-    at, classes = side(plan, w["dataset"], options["view"]), _classes(plan, w)
-    n = min(_shard(plan, w, view=options["view"]), (options["real_images_per_class"] or 10**9) * classes * WINDOWS)
+    at, classes = side(plan, w["dataset"], options["view"]), classes_of(plan, w)
+    n = min(shard_images(plan, w, view=options["view"]), (options["real_images_per_class"] or 10**9) * classes * WINDOWS)
     latents = floats(options["score_batch"] * 10 * size.latent(at))
     memory = with_prior(plan, w["prior"], denoising(size, at, options["score_batch"]) + latents)
-    return Need(memory, computed(2 * n * options["n_draws"] * step_flops(size, at)))
+    return Need(memory, by("denoiser", 2 * n * options["n_draws"], step_flops(size, at)))
 
 
 def _localize(plan: Plan, w: Wildcards) -> Need:
-    n = _shard(plan, w, view=plan.judged(w["patching"], w["dataset"])["view"])
-    return Need(PLAIN + n * 0.02, n * 0.05)
+    n = shard_images(plan, w, view=plan.judged(w["patching"], w["dataset"])["view"])
+    return Need(PLAIN + n * 0.02, {"rows": n})
 
 
 def _patch_features(plan: Plan, w: Wildcards) -> Need:
-    options, n = plan.embedding_of(w["embedding"], w["dataset"]), _shard(plan, w)
+    options, n = plan.embedding_of(w["embedding"], w["dataset"]), shard_images(plan, w)
     if options["features"] not in OF_PRIOR:
         return _extracting(plan, options["features"], w["dataset"], n, options.get("dift_batch", 64))
     # of features 'vae' the denoiser computes nothing
     size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options.get("dift_batch", 64)
     work = max(_encoding(plan, w["vae"], at, batch), denoising(size, at, batch))
-    flops = n * (vae_flops(size, at) + options.get("dift_ensemble", 0) * step_flops(size, at))
-    return Need(with_prior(plan, w["vae"], work + floats(n * 2000)), computed(flops))
+    evaluated = by("denoiser", n * options.get("dift_ensemble", 0), step_flops(size, at))
+    return Need(with_prior(plan, w["vae"], work + floats(n * 2000)), added(by("vae", n, vae_flops(size, at)), evaluated))
 
 
 def _crop(plan: Plan, w: Wildcards) -> Need:
     options = plan.judged(w["patching"], w["dataset"])
-    n = min(_shard(plan, w), (options["crop_images"] or 10**9) * _classes(plan, w)) * options["crops"]
+    n = min(shard_images(plan, w), (options["crop_images"] or 10**9) * classes_of(plan, w)) * options["crops"]
     return _extracting(plan, TEACHER, w["dataset"], n, 250 * options["crops"])
 
 
@@ -300,58 +392,73 @@ def _invert(plan: Plan, w: Wildcards) -> Need:
     at, rungs = side(plan, w["dataset"], plan.config.priors[w["prior"]].view), options["inversion_step"] + 1
     moments = 12 * rungs * floats(size.latent(at)) * 2
     memory = with_prior(plan, w["prior"], denoising(size, at, options["inversion_batch"]) + moments)
-    return Need(memory, computed(2 * _shard(plan, w) * rungs * step_flops(size, at)))
+    evaluations = shard_images(plan, w) * rungs * branches(options["inversion_scale"])
+    return Need(memory, by("denoiser", evaluations, step_flops(size, at)))
 
 
 def _draw(plan: Plan, w: Wildcards) -> Need:
     method, ipc = plan.start_method(w), int(w["ipc"])
     latent = network(plan, w["prior"]).latent(side(plan, w["dataset"], plan.config.priors[w["prior"]].view))
     candidates = (method.draws or {}).get("candidates", 1)
-    rounds = _classes(plan, w) if (method.draws or {}).get("pool") == "independent" else 1
-    memory = SCIENCE + 2 * 12 * floats(64 * latent) + 8 * floats(ipc * latent) + 6 * floats(_classes(plan, w) * latent)
-    return Need(memory, computed(20.0 * rounds * candidates * ipc * latent))
+    rounds = classes_of(plan, w) if (method.draws or {}).get("pool") == "independent" else 1
+    memory = SCIENCE + 2 * 12 * floats(64 * latent) + 8 * floats(ipc * latent) + 6 * floats(classes_of(plan, w) * latent)
+    return Need(memory, {"draws": 20.0 * rounds * candidates * ipc * latent})
 
 
 def _tangents(plan: Plan, w: Wildcards) -> Need:
     size, n = network(plan, w["prior"]), plan.per_class(w["dataset"])
     latent = size.latent(side(plan, w["dataset"], plan.config.priors[w["prior"]].view))
     options = plan.tangents_method(w).tangents or {}
-    kept = _classes(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * options.get("d", 3) * latent
-    work = 200.0 * _classes(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * n * latent
+    kept = classes_of(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * options.get("d", 3) * latent
+    held, k = neighbourhood(plan, w)
+    one = 2.0 * held * latent + 2.0 * k**2 * latent + 20.0 * k**3  # distances, a Gram matrix, its eigenvectors
+    work = classes_of(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * one
     # the stage takes as many images at once as 512 MB hold the neighbourhoods of
     group = 3 * min(512.0, floats(int(w["ipc"]) * n * latent))
-    return Need(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept), computed(work))
+    return Need(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept), {"tangents": work})
+
+
+def neighbourhood(plan: Plan, w: Wildcards) -> tuple[int, int]:
+    """Points of a prototype's neighbourhood, at full radius, and those of them that a tangent space is of."""
+    options, n = plan.tangents_method(w).tangents or {}, plan.per_class(w["dataset"])
+    inside = math.ceil(options["radius"] * n) if options["radius_unit"] == "quantile" else n
+    held = options["points"] if options["neighbourhood"] == "synthetic" else min(n, inside)
+    k = options["k"]
+    return held, max(options["d"] + 2, min(held, k) if isinstance(k, int) else math.ceil(k * held))
 
 
 def _sample(plan: Plan, w: Wildcards) -> Need:
     method, size, prior = plan.sampled(w), network(plan, w["prior"]), plan.config.priors[w["prior"]]
     assert method.sampler is not None
-    ipc, at, steps = int(w["ipc"]), side(plan, w["dataset"], prior.view), method.sampler["steps"]
+    ipc, at, steps, start = int(w["ipc"]), side(plan, w["dataset"], prior.view), method.sampler["steps"], method.start or {}
+    # of the grid, those behind where it starts
+    taken = start["inversion_step"] if method.drawn else int(steps * start.get("strength", 1))
     batch = min(ipc, method.sampler["batch_size"])
     work = max(denoising(size, at, batch), floats(batch * DECODING * size.vae * at**2))
     guided = 0.0
     if method.guidance:
         tangent = (method.tangents or {}).get("d", 0) * steps * batch
         guided = 8 * floats(plan.per_class(w["dataset"]) * size.latent(at)) + 3 * floats(tangent * size.latent(at))
-    count = _classes(plan, w) * ipc
-    flops = count * (2 * steps * step_flops(size, at) + vae_flops(size, at))
-    return Need(with_prior(plan, w["prior"], work + guided), computed(flops))
+    count = classes_of(plan, w) * ipc
+    evaluated = by("denoiser", branches(method.sampler["cfg_scale"]) * taken * count, step_flops(size, at))
+    return Need(with_prior(plan, w["prior"], work + guided), added(evaluated, by("vae", count, vae_flops(size, at))))
 
 
 def _cell(plan: Plan, w: Wildcards) -> Need:
     """choose and keep: a class's images or features of every group."""
     groups = (plan.sampled(w).keep or {}).get("groups", 1)
-    held = groups * int(w["ipc"]) * (pixels(plan, w["dataset"]) + floats(4096)) + 6 * floats(groups * _classes(plan, w) * 4096)
-    return Need(PLAIN + 200 + 2 * held, images(plan, w["dataset"]) * 0.005 + groups * _classes(plan, w))
+    held = groups * int(w["ipc"]) * (pixels(plan, w["dataset"]) + floats(4096)) + 6 * floats(groups * classes_of(plan, w) * 4096)
+    real = floats(images(plan, w["dataset"]) * 2048) if "shard" not in w else 0
+    return Need(PLAIN + 200 + 2 * held, {"io": classes_of(plan, w) * held + real, "rows": groups * classes_of(plan, w)})
 
 
-def _row_images(plan: Plan, w: Wildcards) -> int:
+def row_images(plan: Plan, w: Wildcards) -> int:
     return images(plan, w["dataset"]) if w["method"] == FULL else int(w["ipc"]) * len(plan.source(w["dataset"]).classes)
 
 
 def _export(plan: Plan, w: Wildcards) -> Need:
-    n = _row_images(plan, w)
-    return Need(PLAIN + 2 * n * pixels(plan, w["dataset"]), n * 0.05)
+    n = row_images(plan, w)
+    return Need(PLAIN + 2 * n * pixels(plan, w["dataset"]), {"png": n * pixels(plan, w["dataset"]), "rows": n})
 
 
 def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int, repeats: int) -> Need:
@@ -367,8 +474,9 @@ def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int
     sets += n * NUMBERS * 8 / MB
     work = floats(max(batch, min(500, 2**22 / at**2) / 4) * activations(student, at))
     epochs = settings.epochs or (settings.steps or 1) * batch / n
-    flops = FLOPS_PER_FLOAT * activations(student, at) * (epochs * n + settings.evaluations * (tested + held) / 3)
-    return Need(TORCH + sets + 4 * floats(parameters(student)) + work, repeats * computed(flops))
+    seen = repeats * (epochs * n + settings.evaluations * (tested + held) / 3)
+    step = by("training", seen, FLOPS_PER_FLOAT * activations(student, at))
+    return Need(TORCH + sets + 4 * floats(parameters(student)) + work, step, repeats)
 
 
 def _teacher(plan: Plan, w: Wildcards) -> Need:
@@ -380,7 +488,7 @@ def _teacher(plan: Plan, w: Wildcards) -> Need:
 
 
 def _train(plan: Plan, w: Wildcards) -> Need:
-    n = _row_images(plan, w)
+    n = row_images(plan, w)
     per_class = plan.per_class(w["dataset"]) if w["ipc"] == "all" else int(w["ipc"])
     settings = plan.settings(w["protocol"], w["student"], w["dataset"], per_class)
     found = _training(plan, w["dataset"], w["student"], settings, n, plan.run.repeats)
@@ -388,11 +496,11 @@ def _train(plan: Plan, w: Wildcards) -> Need:
 
 
 def _soft_labels(plan: Plan, w: Wildcards) -> Need:
-    n, student = _row_images(plan, w), plan.run.students[0]
+    n, student = row_images(plan, w), plan.run.students[0]
     settings = plan.settings(w["protocol"], student, w["dataset"], int(w["ipc"]))
     one = (settings.size or side(plan, w["dataset"])) ** 2 * plan.dataset(w["dataset"]).channels
     sets = min(1.2 * n * one, HELD + (READERS + 2) * min(settings.batch_size, n) * one) / MB
-    return _labelled(plan, w, Need(TORCH + sets), settings, n)
+    return _labelled(plan, w, Need(TORCH + sets, turns=0), settings, n)
 
 
 def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) -> Need:
@@ -402,11 +510,11 @@ def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) 
     classes, epochs = len(plan.source(w["dataset"]).classes), settings.epochs or (settings.steps or 1) * batch / n
     stored = plan.soft_labels(w["dataset"], w["method"], w["ipc"], int(w["seed"]), w["protocol"])
     # an epoch's labels, where they are stored, as halves
-    memory, seconds = rest.mb + (3 * n * classes * 2 / MB if stored else 0), rest.seconds
+    memory, work = rest.mb + (3 * n * classes * 2 / MB if stored else 0), rest.work
     for student in (plan.config.teachers[name].student for name in names):
         memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / INFERENCE)
-        seconds += plan.run.repeats * computed(FLOPS_PER_FLOAT / 3 * epochs * n * activations(student, at))
-    return Need(memory, seconds)
+        work = added(work, by("features", plan.run.repeats * epochs * n, FLOPS_PER_FLOAT / 3 * activations(student, at)))
+    return Need(memory, work, rest.turns + len(names) * plan.run.repeats)
 
 
 def _extracting(plan: Plan, extractor: str, dataset: str, n: int, together: int) -> Need:
@@ -419,39 +527,42 @@ def _extracting(plan: Plan, extractor: str, dataset: str, n: int, together: int)
     at, together = at or side(plan, dataset), min(n, together)
     work = floats(min(batch, together) * activations(student, at) / INFERENCE)
     held = 4 * together * at**2 * plan.dataset(dataset).channels / MB
-    return Need(working(weights, work + held), computed(n * FLOPS_PER_FLOAT / 3 * activations(student, at)))
+    return Need(working(weights, work + held), by("features", n, FLOPS_PER_FLOAT / 3 * activations(student, at)))
 
 
 def _features(plan: Plan, w: Wildcards) -> Need:
     counts = plan.counts(w["dataset"]) if w["split"] == "train" else plan.source(w["dataset"]).counts(w["split"])
-    return _extracting(plan, w["extractor"], w["dataset"], _shard(plan, w, w["split"]), int(counts.max()))
+    return _extracting(plan, w["extractor"], w["dataset"], shard_images(plan, w, w["split"]), int(counts.max()))
 
 
 def _embed(plan: Plan, w: Wildcards) -> Need:
-    return _extracting(plan, w["extractor"], w["dataset"], _classes(plan, w) * int(w["ipc"]), int(w["ipc"]))
+    return _extracting(plan, w["extractor"], w["dataset"], classes_of(plan, w) * int(w["ipc"]), int(w["ipc"]))
 
 
 def _measure(plan: Plan, w: Wildcards) -> Need:
     """Draws of at most 10,000 rows of both sets, their moments, blocks of a matrix of pairs."""
-    own, real = (min(10_000, n) for n in (_row_images(plan, w), images(plan, w["dataset"])))
+    own, real = (min(10_000, n) for n in (row_images(plan, w), images(plan, w["dataset"])))
     dim = dimensions(plan, w["dataset"], w["extractor"])
     memory = PLAIN + 2 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
-    return Need(memory, images(plan, w["dataset"]) * 0.01 + computed(20.0 * own * real * dim + 60.0 * dim**3))
+    read = floats((row_images(plan, w) + images(plan, w["dataset"])) * dim)
+    return Need(memory, {"io": read, "metrics": 20.0 * own * real * dim + 60.0 * dim**3})
 
 
 def _report(plan: Plan, w: Wildcards) -> Need:
     rows = len(plan.rows(int(w["ipc"])))
     cell = int(w["ipc"]) * len(plan.source(w["dataset"]).classes) * pixels(plan, w["dataset"])
     real = images(plan, w["dataset"]) * dimensions(plan, w["dataset"], plan.run.extractors[0])
-    return Need(TORCH + 4 * rows * cell + 3 * floats(real), 600.0 + 60 * rows)
+    return Need(TORCH + 4 * rows * cell + 3 * floats(real), {"pages": 10 + rows, "io": rows * cell + floats(real)})
 
 
 def _take(plan: Plan, w: Wildcards) -> Need:
-    return Need(PLAIN + 100, _shard(plan, w, w.get("split", "train")) * 0.01)
+    n = shard_images(plan, w, w.get("split", "train"))
+    return Need(PLAIN + 100, {"rows": n, "io": n * pixels(plan, w["dataset"], w.get("view"))})
 
 
 def _pick(plan: Plan, w: Wildcards) -> Need:
-    return Need(PLAIN + 100 + 50 * pixels(plan, w["dataset"]), _classes(plan, w) * int(w["ipc"]) * 0.1)
+    count = classes_of(plan, w) * int(w["ipc"])
+    return Need(PLAIN + 100 + 50 * pixels(plan, w["dataset"]), {"rows": count, "pixels": count * pixels(plan, w["dataset"])})
 
 
 # the stages by the name of their subcommand
@@ -488,3 +599,20 @@ ESTIMATES: dict[str, Callable[[Plan, Wildcards], Need]] = {
     "train": _train,
     "report": _report,
 }
+# what a stage's process loads besides; all others need PyTorch
+LIGHT = ("ingest", "label", "hold_out", "take", "localize", "pick", "imported", "choose", "keep", "export")
+SCIENTIFIC = ("reduce", "fit", "select", "draw", "tangents", "measure")
+# rules whose stage is not the beginning of their name
+OTHERWISE = {"candidates": "sample"}
+
+
+def start(stage: str) -> str:
+    """The kind of work that starting its process is."""
+    return "start" if stage in LIGHT else "start_science" if stage in SCIENTIFIC else "start_torch"
+
+
+def stage_of(rule: str) -> str | None:
+    """The stage that a rule's jobs run: its name, up to what tells it from another rule of that stage; None for `all`."""
+    name = OTHERWISE.get(rule, rule)
+    found = [stage for stage in ESTIMATES if name == stage or name.startswith(f"{stage}_")]
+    return max(found, key=len, default=None)

@@ -172,4 +172,4 @@ def test_nothing_heavy_is_imported():
         tree = ast.parse((ROOT / "src/limbeck" / name).read_text())
         found = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
         found |= {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        assert found <= {"limbeck", "math", "json", "collections", "dataclasses", "functools", "typing", "pathlib"}
+        assert found <= {"limbeck", "itertools", "math", "json", "collections", "dataclasses", "functools", "typing", "pathlib"}

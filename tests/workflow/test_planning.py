@@ -1,5 +1,6 @@
 """A dry run of many shards over ImageNet's folders, of empty files: it has the jobs that shards, IPCs, seeds and methods make."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import planning
+from limbeck.costs import disk
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 20
@@ -19,7 +21,8 @@ def test_a_dry_run_of_many_shards_has_the_jobs_that_they_make(tmp_path):
         "datasets": {"imagenet1k": {"shards": SHARDS}},
         "methods": {"s3": {"groups": 2}},
     }
-    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", *planning.arguments(tmp_path, images, overlay)]
+    arguments = planning.arguments(tmp_path, images, overlay)
+    command = [sys.executable, "-m", "snakemake", "--quiet", "rules", *arguments]
     env = {**os.environ, "HF_HUB_OFFLINE": "0"}  # the prior's name is enough here
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
@@ -30,3 +33,20 @@ def test_a_dry_run_of_many_shards_has_the_jobs_that_they_make(tmp_path):
     assert (jobs["select"], jobs["pick"], jobs["sample"]) == (2 * cells, cells, cells)
     assert (jobs["candidates"], jobs["keep"], jobs["choose"]) == (2 * cells, cells, 2)
     assert (jobs["report"], jobs["export"], jobs["train"]) == (2, 6, 6 * 4)
+
+    configs = [f"--configfile={path}" for path in arguments[arguments.index("--configfile") + 1 :]]
+    table = [*configs, f"--json={tmp_path}/plan.json", "--cores=16", "--gpus=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "limbeck", "plan", *table], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert {line["name"]: line["jobs"] for line in found["lines"]} | {"total": found["total"]["jobs"]} == jobs
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "NOT MEASURED HERE" in done.stdout
+    lines = {line["name"]: line for line in found["lines"]}
+    assert lines["sample"]["gpu_hours"] > 0 == lines["select"]["gpu_hours"]
+    assert found["makespan_hours"] >= max(found["critical_hours"], found["total"]["gpu_hours"] / 2)
+    # pixels of both views, two images in train and one in test of every class, as zstd leaves them, and what every artifact has
+    pixels = 1000 * 3 * (3 * 224**2 + 2 * 256**2) * disk.PIXELS[3]
+    assert pixels < lines["ingest"]["disk_bytes"] < 1.05 * pixels
