@@ -18,6 +18,7 @@ from benchmarks import (
     metrics,
     pinned_threads,
     planning,
+    rates,
     replicas,
     subgroup,
     tangent_kernel,
@@ -25,7 +26,7 @@ from benchmarks import (
 )
 
 ALL = (
-    *(planning, pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
+    *(rates, planning, pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
     *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
 )
 

@@ -25,18 +25,23 @@ from limbeck.resources import FLOPS_PER_FLOAT, SMALL, activations, step_flops, v
 LONG_ENOUGH = 1.0  # seconds
 HUB = 20.0  # ASSUME: megabytes per second; no network is asked
 STARTS = {
-    "start": "limbeck.stages.export",
-    "start_science": "limbeck.stages.select, limbeck.discovery.kmeans",
-    "start_torch": "limbeck.stages.sample, limbeck.priors.dit",
+    "start_forked": "limbeck.warm",  # the command; the fork has everything
+    "start": "limbeck.cli, limbeck.stages.export",
+    "start_science": "limbeck.cli, limbeck.stages.select, limbeck.discovery.kmeans",
+    "start_torch": "limbeck.cli, limbeck.stages.sample, limbeck.priors.dit",
 }
 Cases = dict[str, tuple[float, Callable[[], object]]]  # kind -> how much of it a call does, and the call
 
 
-def networks(where: str) -> Cases:
-    """Of networks on a device: of the papers' sizes with fewer layers, and the embedded benchmark's."""
-    large = _dit(where, 2, 16, 72, 32, 8, 2) | _vae(where, (128, 256, 512, 512), 3, 128, 1) | _student(where, "resnet18", 3, 224, 8)
-    small = _dit(where, 6, 5, 32, 8, 4, 20) | _vae(where, (16, 32, 64), 1, 32, 50) | _student(where, "convnet3-w32", 1, 32, 25)
-    return {**large, **{kind + SMALL: case for kind, case in small.items()}}
+def large(where: str) -> Cases:
+    """Of networks of the papers' sizes with fewer layers, on a device."""
+    return _dit(where, 2, 16, 72, 32, 8, 2) | _vae(where, (128, 256, 512, 512), 3, 128, 1) | _student(where, "resnet18", 3, 224, 8)
+
+
+def small(where: str) -> Cases:
+    """Of networks of the embedded benchmark's sizes."""
+    found = _dit(where, 6, 5, 32, 8, 4, 20) | _vae(where, (16, 32, 64), 1, 32, 50) | _student(where, "convnet3-w32", 1, 32, 25)
+    return {kind + SMALL: case for kind, case in found.items()}
 
 
 def _dit(where: str, layers: int, heads: int, head_dim: int, latent: int, factor: int, batch: int) -> Cases:
@@ -209,7 +214,7 @@ def starts() -> dict[str, float]:
     found = {}
     for kind, modules in STARTS.items():
         before = os.times()
-        subprocess.run([sys.executable, "-c", f"import limbeck.cli, {modules}"], check=True)
+        subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
         after = os.times()
         spent = after.children_user + after.children_system - before.children_user - before.children_system
         found[kind] = float(f"{1 / spent:.3g}")
@@ -237,10 +242,11 @@ def rates() -> dict[str, Any]:
     today = f"python -m benchmarks.rates, {date.today().isoformat()}"
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        here = {**measured(networks("cpu")), **measured(arrays()), **measured(files(Path(folder))), **starts(), "fetched": HUB}
+        cases = {**large("cpu"), **small("cpu"), **arrays(), **files(Path(folder))}
+        here = {**measured(cases), **starts(), "fetched": HUB}
     found["cpu"] = {"name": f"a core of {_cpu()}", "measured": True, "source": today, "rates": here}
     if torch.cuda.is_available():
-        there = measured(networks("cuda"), synchronised)
+        there = measured({**large("cuda"), **small("cuda")}, synchronised)
         found["cuda"] = {"name": torch.cuda.get_device_name(), "measured": True, "source": today, "rates": there}
     return found
 

@@ -577,6 +577,7 @@ def plan(
     configfile: list[Path] = typer.Option([], help="laid over config.yaml in this order, as of snakemake"),
     cores: int = typer.Option(os.cpu_count() or 1, min=1, help="of the machine or cluster"),
     gpus: int = typer.Option(0, min=0, help="of the machine or cluster"),
+    cluster: bool = typer.Option(False, help="jobs run on other machines, where each starts a Python of its own"),
     everything: bool = typer.Option(False, "--all", help="as if no result were there"),
     rates: Path | None = typer.Option(None, help="file of rates; default: <results>/rates.json, or else the package's own"),
     json_file: Path | None = typer.Option(None, "--json", help="file to write the numbers to"),
@@ -585,7 +586,7 @@ def plan(
     """What a run will do and take before it starts: jobs, hours, memory and disk by stage, and how long on a machine."""
     from limbeck.costs.command import plan as run
 
-    run(configfile, targets or [], cores, gpus, everything, rates, json_file, snakefile)
+    run(configfile, targets or [], cores, gpus, cluster, everything, rates, json_file, snakefile)
 
 
 @app.command()

@@ -70,6 +70,7 @@ KINDS = {
     "rows": Kind("rows", "handled one by one", 0.05),
     "fetched": Kind("MB", "from a hub", 0.5),
     "pages": Kind("rows", "of a report's tables and plots", 60.0),
+    "start_forked": Kind("jobs", "forked from the server that has loaded everything (limbeck.warm)"),
     "start": Kind("jobs", "processes that load NumPy and Zarr"),
     "start_science": Kind("jobs", "processes that load SciPy or scikit-learn too"),
     "start_torch": Kind("jobs", "processes that load PyTorch too"),
@@ -606,8 +607,10 @@ SCIENTIFIC = ("reduce", "fit", "select", "draw", "tangents", "measure")
 OTHERWISE = {"candidates": "sample"}
 
 
-def start(stage: str) -> str:
+def start(stage: str, forked: bool) -> str:
     """The kind of work that starting its process is."""
+    if forked:
+        return "start_forked"
     return "start" if stage in LIGHT else "start_science" if stage in SCIENTIFIC else "start_torch"
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import rates as benchmark
 from limbeck import artifacts, resources
 from limbeck.costs import disk, rates
 from limbeck.costs.schedule import critical_path, levels, makespan
@@ -129,6 +130,17 @@ def test_work_is_of_known_kinds_and_its_limit_is_above_what_is_expected():
     for kind, rate in rates.load(None, "nowhere")[0].cpu.rates.items():
         slow = resources.KINDS[kind].slow or (1 / resources.CORE if resources.KINDS[kind].unit == resources.FLOPS else math.inf)
         assert slow > 1 / rate, kind
+
+
+def test_a_machine_is_asked_for_every_kind(tmp_path):
+    cases = {**benchmark.small("cpu"), **benchmark.arrays(), **benchmark.files(tmp_path)}
+    assert {*cases, *benchmark.STARTS, *resources.NETWORKS, "fetched"} == set(resources.KINDS)
+    for kind, (amount, call) in cases.items():
+        if kind not in ("umap", "draws"):  # seconds each
+            call()
+        assert amount > 0
+    found = benchmark.measured({"io": (2.0, lambda: None)}, iter((0.0, 0.5, 0.9, 4.0)).__next__)
+    assert found == {"io": 1.0}  # two units in each of two calls, in four seconds
 
 
 def test_an_artifact_is_as_large_as_its_schema_says(tmp_path):

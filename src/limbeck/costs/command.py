@@ -16,6 +16,7 @@ def plan(
     targets: Sequence[str],
     cores: int,
     gpus: int,
+    cluster: bool,
     everything: bool,
     rates: Path | None,
     json_file: Path | None,
@@ -31,7 +32,7 @@ def plan(
         load(rates, "")  # before the minute that a large plan takes
     workflow = planned(configfiles, targets, snakefile=snakefile, cores=cores, everything=everything)
     chosen, source = load(rates, workflow.plan.root)
-    found = summarise(workflow.plan, workflow.jobs, chosen, cores, gpus)
+    found = summarise(workflow.plan, workflow.jobs, chosen, cores, gpus, cluster)
     show(found, chosen, source)
     if json_file is not None:
         write_text(json_file, json.dumps({"rates": str(source), **found.as_json()}, indent=1) + "\n")

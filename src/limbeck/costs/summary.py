@@ -55,8 +55,10 @@ class Summary:
         return {**asdict(self), "critical_hours": self.critical_hours}
 
 
-def summarise(plan: Plan, jobs: Sequence[Job], rates: Rates, cores: int, gpus: int) -> Summary:
-    """Of jobs on a machine of so many cores and GPUs, each as fast as the rates say."""
+def summarise(plan: Plan, jobs: Sequence[Job], rates: Rates, cores: int, gpus: int, cluster: bool = False) -> Summary:
+    """Of jobs on a machine of so many cores and GPUs, or a ``cluster``, where every job is a process of its own; each core and GPU
+    as fast as the rates say.
+    """
     stages = [stage_of(job.rule) for job in jobs]
     on_gpu = np.array([bool(gpus and rates.cuda) and stage in GPU_STAGES for stage in stages], bool)
     threads = np.array([min(job.threads, cores) for job in jobs], int)
@@ -65,7 +67,8 @@ def summarise(plan: Plan, jobs: Sequence[Job], rates: Rates, cores: int, gpus: i
         if stage is None:  # the target of all others
             continue
         need = estimate(plan, stage, job.wildcards)
-        work = {**need.work, start(stage): 1}
+        forked = not cluster and job.threads == 1  # as limbeck.warm takes them
+        work = {**need.work, start(stage, forked): 1}
         seconds[place], gpu[place], cpu[place] = rates.split(work, int(threads[place]), bool(on_gpu[place]))
         peak[place], disk[place] = need.mb, bytes_of(plan, stage, job.wildcards)
 
