@@ -267,7 +267,8 @@ def _rows(plan: Plan, w: Wildcards) -> Need:
     """Stages that copy rows, a class or less at a time."""
     per_class = plan.per_class(w["dataset"]) * WINDOWS
     held = plan.run.held_out * len(plan.source(w["dataset"]).classes)
-    n, one = images(plan, w["dataset"]), pixels(plan, w["dataset"], w.get("view"))
+    one = pixels(plan, w["dataset"], w.get("view"))
+    n = images(plan, w["dataset"]) if "shard" in w else held
     return Need(PLAIN + 2 * (per_class + held) * one, {"rows": n, "io": n * one})
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from benchmarks import rates as benchmark
 from limbeck import artifacts, resources
 from limbeck.costs import disk, rates
+from limbeck.costs.jobs import planned
 from limbeck.costs.schedule import critical_path, levels, makespan
 from limbeck.errors import LimbeckError
 from limbeck.store import create
@@ -104,6 +105,13 @@ def test_bad_rates_are_one_line(tmp_path, change, message):
     with pytest.raises(LimbeckError, match=message) as error:
         rates.load(tmp_path / "rates.json", "nowhere")
     assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(LimbeckError, match=f"{tmp_path}/mine.yaml: no such file"):
+        planned([tmp_path / "mine.yaml"], snakefile=ROOT / "Snakefile", cores=1)
+    with pytest.raises(LimbeckError, match="Snakefile: no such file"):
+        planned([], snakefile=tmp_path / "Snakefile", cores=1)
 
 
 def test_every_rule_has_the_stage_of_its_params():

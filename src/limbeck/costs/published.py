@@ -24,11 +24,11 @@ class Printed:
 CODA, D3HR = "CoDA Table 18 (ImageNet-1K, IPC 50)", "D3HR App. B (ImageNet-1K)"
 PRINTED = (
     Printed("coda", 50, "encode", "1.5 h", "one RTX 4090; SDXL's VAE at 224", CODA, ("encode",)),
-    Printed("coda", 50, "discovery", "2.17 h", "16 vCPU Xeon Gold 6430; UMAP", CODA, ("reduce", "fit", "select")),
-    Printed("coda", 50, "generate", "2.7 s per image, 37.5 h of 50,000", "RTX 4090; SDXL, 50 steps", CODA, ("sample",)),
+    Printed("coda", 50, "discovery", "2.17 h (Sec. 5: 2.2 h)", "16 vCPU Xeon Gold 6430; UMAP", CODA, ("reduce", "fit", "select")),
+    Printed("coda", 50, "generate", "2.7 s per image (50,000: 37.5 h)", "SDXL, 50 steps; GPU not named", CODA, ("sample",)),
     Printed("coda", 50, "end to end", "41.2 h", "the same", CODA, ("encode", "reduce", "fit", "select", "sample")),
-    Printed("mgd", 50, "end to end", "18.6 h", "RTX 4090; DiT, 50 steps", CODA, ("encode", "reduce", "select", "sample")),
-    Printed("d3hr", None, "DDIM inversion", "about 4.5 h on 8 GPUs, 36 GPU hours", "one node of 8 A100 40G", D3HR, ("invert",)),
+    Printed("mgd", 50, "end to end", "18.6 h", "DiT, 50 steps; GPU not named", CODA, ("encode", "reduce", "select", "sample")),
+    Printed("d3hr", None, "DDIM inversion", "about 4.5 h (8 GPUs: 36)", "one node of 8 A100 40G", D3HR, ("invert",)),
 )
 
 
