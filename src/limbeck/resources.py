@@ -460,7 +460,7 @@ def row_images(plan: Plan, w: Wildcards) -> int:
 
 def _export(plan: Plan, w: Wildcards) -> Need:
     n = row_images(plan, w)
-    return Need(PLAIN + 2 * n * pixels(plan, w["dataset"]), {"png": n * pixels(plan, w["dataset"]), "rows": n})
+    return Need(PLAIN + 2 * n * pixels(plan, w["dataset"]), {"png": n * pixels(plan, w["dataset"]), "rows": 2 * n})
 
 
 def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int, repeats: int) -> Need:

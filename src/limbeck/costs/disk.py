@@ -180,8 +180,8 @@ def _choose(plan: Plan, w: Wildcards) -> float:
 
 
 def _export(plan: Plan, w: Wildcards) -> float:
-    n = row_images(plan, w)
-    return n * (pixels(plan, w["dataset"]) * MB * PNG + 100 + 200)  # PNG's own, and a line of the manifest
+    n, png = row_images(plan, w), pixels(plan, w["dataset"]) * MB * PNG + 100
+    return n * (png + png + 250 + 200)  # as a folder and as a zip with its entries, and a line of the manifest in both
 
 
 def _teacher(plan: Plan, w: Wildcards) -> float:

@@ -59,7 +59,8 @@ def planned(
         except (WorkflowError, RuleException) as error:
             raise LimbeckError(" ".join(str(error).split())) from None
         found = workflow._workflow  # the API itself gives no jobs
-        jobs = list(found.dag.needrun_jobs())
+        # Snakemake keeps them in sets
+        jobs = sorted(found.dag.needrun_jobs(), key=lambda job: (job.rule.name, sorted(job.wildcards_dict.items())))
         places = {job: place for place, job in enumerate(jobs)}
         waits = (tuple(places[each] for each in found.dag.dependencies[job] if each in places) for job in jobs)
         listed = [Job(job.rule.name, dict(job.wildcards_dict), job.threads, after) for job, after in zip(jobs, waits, strict=True)]

@@ -84,7 +84,7 @@ def summarise(plan: Plan, jobs: Sequence[Job], rates: Rates, cores: int, gpus: i
     path, depth = critical_path(seconds, after), levels(after)
     steps = [(rule, list(found)) for rule, found in groupby(path, lambda place: jobs[place].rule) if stage_of(rule)]
     return Summary(
-        lines=[line(rule, places[rule]) for rule in sorted(places, key=lambda rule: float(np.median(depth[places[rule]])))],
+        lines=[line(rule, places[rule]) for rule in sorted(places, key=lambda rule: (np.median(depth[places[rule]]), rule))],
         total=line("total", np.arange(len(jobs))),
         critical=[(rule, len(found), float(seconds[found].sum()) / HOUR) for rule, found in steps],
         makespan_hours=makespan(seconds, after, threads, on_gpu, cores, gpus) / HOUR,
