@@ -137,7 +137,7 @@ def measured(case: Case, folder: Path) -> Iterator[dict[str, object]]:
             str(folder / "prov.json"),
         ]
         used = alone(command)
-        asked = estimate(plan, stage, w).mb
+        asked = estimate(plan, stage, w).memory.cpu
         yield {
             "benchmark": "memory",
             "case": f"{stage}, {case.name}",

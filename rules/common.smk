@@ -7,7 +7,7 @@ def spec(stage):
 
 def memory(stage):
     """Megabytes; more after every attempt."""
-    return lambda w, attempt: resources.memory_mb(PLAN, stage, w, attempt)
+    return lambda w, attempt: resources.memory_mb(PLAN, stage, w, attempt, GPUS > 0)
 
 
 def runtime(stage):

@@ -26,6 +26,8 @@ GROWTH = 2
 
 # megabytes of a process before it reads anything, Snakemake's own 150 beside it included
 PLAIN, SCIENCE, TORCH = 500.0, 700.0, 1000.0
+# ASSUME: what CUDA's context and libraries take of the machine's own
+CUDA = 3000.0
 # floats alive at once per pixel and channel of a VAE's first block, and per position and channel of a denoiser's
 ENCODING, DECODING, DENOISING, TRAINING = 6.0, 8.0, 40.0, 20.0
 # weights are read beside the model that they go into, and not all of their memory is given back
@@ -89,10 +91,23 @@ FLOPS_PER_FLOAT = 700.0  # of a training step
 
 
 @dataclass(frozen=True)
-class Need:
-    """Peak megabytes, and work by kind: FLOP, or the kind's unit; ``turns``: how many trainings in turn that is."""
+class Memory:
+    """Peak megabytes of a process whose network computes on the CPU; of one with it on a GPU; of that GPU."""
 
-    mb: float
+    cpu: float
+    host: float
+    device: float
+
+    def __add__(self, held: float) -> "Memory":
+        """With so much more that is in the machine's memory anyway."""
+        return Memory(self.cpu + held, self.host + held, self.device)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory, and work by kind: FLOP, or the kind's unit; ``turns``: how many trainings in turn that is."""
+
+    memory: Memory
     work: Mapping[str, float] = field(default_factory=dict)
     turns: int = 1
 
@@ -104,9 +119,10 @@ class Need:
         return rest + min(flops / CORE, self.turns * LONG) + flops / GPU
 
 
-def memory_mb(plan: Plan, stage: str, w: Wildcards, attempt: int = 1) -> int:
-    """The resource mem_mb of a job."""
-    return round(estimate(plan, stage, w).mb * GROWTH ** (attempt - 1))
+def memory_mb(plan: Plan, stage: str, w: Wildcards, attempt: int = 1, gpu: bool = False) -> int:
+    """The resource mem_mb of a job; gpu: whether networks compute on one."""
+    memory = estimate(plan, stage, w).memory
+    return round((memory.host if gpu else memory.cpu) * GROWTH ** (attempt - 1))
 
 
 def runtime_min(plan: Plan, stage: str, w: Wildcards, attempt: int = 1) -> int:
@@ -180,15 +196,21 @@ def network(plan: Plan, prior: str) -> sizes.Size:
     return sizes.of(plan.config.priors[base], plan.local_weights(base))
 
 
-def working(weights: float, work: float) -> float:
-    """Megabytes of so many parameters that are loaded first and then work in so many megabytes."""
-    return TORCH + max(LOADING * floats(weights), LOADED * floats(weights) + work)
+def plain(mb: float) -> Memory:
+    """Of a process without a network."""
+    return Memory(mb, mb, 0.0)
 
 
-def with_prior(plan: Plan, prior: str, work: float) -> float:
+def working(weights: float, work: float, held: float = 0.0) -> Memory:
+    """Of so many parameters that are loaded, which is over when ``held`` is read and the network works in ``work`` megabytes."""
+    loading, loaded = LOADING * floats(weights), LOADED * floats(weights)
+    return Memory(TORCH + max(loading, loaded + work + held), TORCH + CUDA + max(loading, held), floats(weights) + work)
+
+
+def with_prior(plan: Plan, prior: str, work: float, held: float = 0.0) -> Memory:
     """The same of a prior, and its refiner."""
     refiner = plan.config.priors[prior].refiner
-    return working(sum(network(plan, name).all for name in (prior, refiner) if name), work)
+    return working(sum(network(plan, name).all for name in (prior, refiner) if name), work, held)
 
 
 def denoising(size: sizes.Size, pixel_side: int, batch: int) -> float:
@@ -260,16 +282,17 @@ def _ingest(plan: Plan, w: Wildcards) -> Need:
     whole = spec.source in ("npz", "idx", "cifar", "parquet")
     held = 2 * images(plan, w["dataset"], w["split"]) * one if whole else 0
     files = 0 if spec.source in ("npz", "idx", "cifar") else n
-    return Need(PLAIN + 200 + min(held, 4000) + n * 300 / MB + 64 * one, {"files": files, "pixels": n * one})
+    return Need(plain(PLAIN + 200 + min(held, 4000) + n * 300 / MB + 64 * one), {"files": files, "pixels": n * one})
 
 
 def _rows(plan: Plan, w: Wildcards) -> Need:
-    """Stages that copy rows, a class or less at a time."""
+    """Stages that copy rows, a class or less at a time, of held-out images a shard's."""
     per_class = plan.per_class(w["dataset"]) * WINDOWS
     held = plan.run.held_out * len(plan.source(w["dataset"]).classes)
     one = pixels(plan, w["dataset"], w.get("view"))
     n = images(plan, w["dataset"]) if "shard" in w else held
-    return Need(PLAIN + 2 * (per_class + held) * one, {"rows": n, "io": n * one})
+    together = per_class if "shard" in w else held / len(plan.shards(w["dataset"]))
+    return Need(plain(PLAIN + 100 + 3 * together * one), {"rows": n, "io": n * one})
 
 
 def _encode(plan: Plan, w: Wildcards) -> Need:
@@ -305,7 +328,7 @@ def _prior(plan: Plan, w: Wildcards) -> Need:
         by("tuning", 6 * train.dit.steps * train.dit.batch_size, step_flops(size, at)),
     )
     held = 2 * images(plan, spec.train.dataset) * (pixels(plan, spec.train.dataset, spec.view) + floats(size.latent(at)))
-    return Need(memory + 5 * floats(size.all) + floats(max(vae, dit)) + held, work)
+    return Need(working(size.all, 5 * floats(size.all) + floats(max(vae, dit)), held), work)
 
 
 def _finetune(plan: Plan, w: Wildcards) -> Need:
@@ -315,7 +338,8 @@ def _finetune(plan: Plan, w: Wildcards) -> Need:
     n, states = images(plan, tune.dataset, view=prior.view), 4 if tune.mode == "full" else 1
     graphs = 2 if tune.criterion == "inversion_matching" else 1
     kept = graphs * tune.batch_size * TRAINING * size.width * size.positions(at) * (size.blocks + 2)
-    memory = with_prior(plan, w["prior"], states * floats(size.denoiser) + floats(kept) + 2 * floats(n * size.latent(at)))
+    latents = 1.2 * floats(n * size.latent(at)) / 2  # as they are stored, in halves
+    memory = with_prior(plan, w["prior"], states * floats(size.denoiser) + floats(kept), latents)
     evaluations = 3 + (2 * tune.inversion_steps if graphs == 2 else 0)
     return Need(memory, by("tuning", tune.epochs * n * evaluations, step_flops(size, at)))
 
@@ -325,7 +349,7 @@ def _discovery(plan: Plan, w: Wildcards) -> Need:
     n, d = plan.per_class(w["dataset"]) * WINDOWS ** (w["vae"] == "none"), points(plan, w)
     pairs = min(n, 20_000) ** 2 * 8 * 2 / MB if d else 0
     workers = 2 if w.get("embedding", "").startswith("umap") else 1
-    memory = (SCIENCE + 300 * (workers - 1)) * workers + workers * (pairs + 8 * floats(n * d))
+    memory = plain((SCIENCE + 300 * (workers - 1)) * workers + workers * (pairs + 8 * floats(n * d)))
     return Need(memory, _finding(plan, w, n, d))
 
 
@@ -369,7 +393,7 @@ def _score(plan: Plan, w: Wildcards) -> Need:
 
 def _localize(plan: Plan, w: Wildcards) -> Need:
     n = shard_images(plan, w, view=plan.judged(w["patching"], w["dataset"])["view"])
-    return Need(PLAIN + n * 0.02, {"rows": n})
+    return Need(plain(PLAIN + n * 0.02), {"rows": n})
 
 
 def _patch_features(plan: Plan, w: Wildcards) -> Need:
@@ -380,7 +404,7 @@ def _patch_features(plan: Plan, w: Wildcards) -> Need:
     size, at, batch = network(plan, w["vae"]), side(plan, w["dataset"], options["view"]), options.get("dift_batch", 64)
     work = max(_encoding(plan, w["vae"], at, batch), denoising(size, at, batch))
     evaluated = by("denoiser", n * options.get("dift_ensemble", 0), step_flops(size, at))
-    return Need(with_prior(plan, w["vae"], work + floats(n * 2000)), added(by("vae", n, vae_flops(size, at)), evaluated))
+    return Need(with_prior(plan, w["vae"], work, floats(n * 2000)), added(by("vae", n, vae_flops(size, at)), evaluated))
 
 
 def _crop(plan: Plan, w: Wildcards) -> Need:
@@ -393,7 +417,7 @@ def _invert(plan: Plan, w: Wildcards) -> Need:
     options, size = plan.inversion_of(w["inversion"], w["dataset"]), network(plan, w["prior"])
     at, rungs = side(plan, w["dataset"], plan.config.priors[w["prior"]].view), options["inversion_step"] + 1
     moments = 12 * rungs * floats(size.latent(at)) * 2
-    memory = with_prior(plan, w["prior"], denoising(size, at, options["inversion_batch"]) + moments)
+    memory = with_prior(plan, w["prior"], denoising(size, at, options["inversion_batch"]), moments)
     evaluations = shard_images(plan, w) * rungs * branches(options["inversion_scale"])
     return Need(memory, by("denoiser", evaluations, step_flops(size, at)))
 
@@ -404,7 +428,7 @@ def _draw(plan: Plan, w: Wildcards) -> Need:
     candidates = (method.draws or {}).get("candidates", 1)
     rounds = classes_of(plan, w) if (method.draws or {}).get("pool") == "independent" else 1
     memory = SCIENCE + 2 * 12 * floats(64 * latent) + 8 * floats(ipc * latent) + 6 * floats(classes_of(plan, w) * latent)
-    return Need(memory, {"draws": 20.0 * rounds * candidates * ipc * latent})
+    return Need(plain(memory), {"draws": 20.0 * rounds * candidates * ipc * latent})
 
 
 def _tangents(plan: Plan, w: Wildcards) -> Need:
@@ -417,7 +441,7 @@ def _tangents(plan: Plan, w: Wildcards) -> Need:
     work = classes_of(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * one
     # the stage takes as many images at once as 512 MB hold the neighbourhoods of
     group = 3 * min(512.0, floats(int(w["ipc"]) * n * latent))
-    return Need(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept), {"tangents": work})
+    return Need(plain(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept)), {"tangents": work})
 
 
 def neighbourhood(plan: Plan, w: Wildcards) -> tuple[int, int]:
@@ -443,7 +467,7 @@ def _sample(plan: Plan, w: Wildcards) -> Need:
         guided = 8 * floats(plan.per_class(w["dataset"]) * size.latent(at)) + 3 * floats(tangent * size.latent(at))
     count = classes_of(plan, w) * ipc
     evaluated = by("denoiser", branches(method.sampler["cfg_scale"]) * taken * count, step_flops(size, at))
-    return Need(with_prior(plan, w["prior"], work + guided), added(evaluated, by("vae", count, vae_flops(size, at))))
+    return Need(with_prior(plan, w["prior"], work, guided), added(evaluated, by("vae", count, vae_flops(size, at))))
 
 
 def _cell(plan: Plan, w: Wildcards) -> Need:
@@ -451,7 +475,7 @@ def _cell(plan: Plan, w: Wildcards) -> Need:
     groups = (plan.sampled(w).keep or {}).get("groups", 1)
     held = groups * int(w["ipc"]) * (pixels(plan, w["dataset"]) + floats(4096)) + 6 * floats(groups * classes_of(plan, w) * 4096)
     real = floats(images(plan, w["dataset"]) * 2048) if "shard" not in w else 0
-    return Need(PLAIN + 200 + 2 * held, {"io": classes_of(plan, w) * held + real, "rows": groups * classes_of(plan, w)})
+    return Need(plain(PLAIN + 200 + 2 * held), {"io": classes_of(plan, w) * held + real, "rows": groups * classes_of(plan, w)})
 
 
 def row_images(plan: Plan, w: Wildcards) -> int:
@@ -460,7 +484,11 @@ def row_images(plan: Plan, w: Wildcards) -> int:
 
 def _export(plan: Plan, w: Wildcards) -> Need:
     n = row_images(plan, w)
-    return Need(PLAIN + 2 * n * pixels(plan, w["dataset"]), {"png": n * pixels(plan, w["dataset"]), "rows": 2 * n})
+    per_class = plan.per_class(w["dataset"]) if w["method"] == FULL else int(w["ipc"])
+    return Need(
+        plain(PLAIN + 100 + 3 * per_class * pixels(plan, w["dataset"]) + n * 500 / MB),
+        {"png": n * pixels(plan, w["dataset"]), "rows": 2 * n},
+    )
 
 
 def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int, repeats: int) -> Need:
@@ -478,7 +506,8 @@ def _training(plan: Plan, dataset: str, student: str, settings: Settings, n: int
     epochs = settings.epochs or (settings.steps or 1) * batch / n
     seen = repeats * (epochs * n + settings.evaluations * (tested + held) / 3)
     step = by("training", seen, FLOPS_PER_FLOAT * activations(student, at))
-    return Need(TORCH + sets + 4 * floats(parameters(student)) + work, step, repeats)
+    state = 4 * floats(parameters(student))
+    return Need(Memory(TORCH + sets + state + work, TORCH + CUDA + sets + state, state + work), step, repeats)
 
 
 def _teacher(plan: Plan, w: Wildcards) -> Need:
@@ -502,7 +531,7 @@ def _soft_labels(plan: Plan, w: Wildcards) -> Need:
     settings = plan.settings(w["protocol"], student, w["dataset"], int(w["ipc"]))
     one = (settings.size or side(plan, w["dataset"])) ** 2 * plan.dataset(w["dataset"]).channels
     sets = min(1.2 * n * one, HELD + (READERS + 2) * min(settings.batch_size, n) * one) / MB
-    return _labelled(plan, w, Need(TORCH + sets, turns=0), settings, n)
+    return _labelled(plan, w, Need(Memory(TORCH + sets, TORCH + CUDA + sets, 0.0), turns=0), settings, n)
 
 
 def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) -> Need:
@@ -512,9 +541,10 @@ def _labelled(plan: Plan, w: Wildcards, rest: Need, settings: Settings, n: int) 
     classes, epochs = len(plan.source(w["dataset"]).classes), settings.epochs or (settings.steps or 1) * batch / n
     stored = plan.soft_labels(w["dataset"], w["method"], w["ipc"], int(w["seed"]), w["protocol"])
     # an epoch's labels, where they are stored, as halves
-    memory, work = rest.mb + (3 * n * classes * 2 / MB if stored else 0), rest.work
+    memory, work = rest.memory + (3 * n * classes * 2 / MB if stored else 0), rest.work
     for student in (plan.config.teachers[name].student for name in names):
-        memory += 2 * floats(parameters(student)) + floats(batch * activations(student, at) / INFERENCE)
+        weights, active = floats(parameters(student)), floats(batch * activations(student, at) / INFERENCE)
+        memory = Memory(memory.cpu + 2 * weights + active, memory.host + weights, memory.device + weights + active)
         work = added(work, by("features", plan.run.repeats * epochs * n, FLOPS_PER_FLOAT / 3 * activations(student, at)))
     return Need(memory, work, rest.turns + len(names) * plan.run.repeats)
 
@@ -529,7 +559,7 @@ def _extracting(plan: Plan, extractor: str, dataset: str, n: int, together: int)
     at, together = at or side(plan, dataset), min(n, together)
     work = floats(min(batch, together) * activations(student, at) / INFERENCE)
     held = 4 * together * at**2 * plan.dataset(dataset).channels / MB
-    return Need(working(weights, work + held), by("features", n, FLOPS_PER_FLOAT / 3 * activations(student, at)))
+    return Need(working(weights, work, held), by("features", n, FLOPS_PER_FLOAT / 3 * activations(student, at)))
 
 
 def _features(plan: Plan, w: Wildcards) -> Need:
@@ -547,24 +577,30 @@ def _measure(plan: Plan, w: Wildcards) -> Need:
     dim = dimensions(plan, w["dataset"], w["extractor"])
     memory = PLAIN + 2 * floats((own + 2 * real) * dim) + 6 * 8 * dim**2 / MB + 4 * 1024 * max(own, real) * 8 / MB
     read = floats((row_images(plan, w) + images(plan, w["dataset"])) * dim)
-    return Need(memory, {"io": read, "metrics": 20.0 * own * real * dim + 60.0 * dim**3})
+    return Need(plain(memory), {"io": read, "metrics": 20.0 * own * real * dim + 60.0 * dim**3})
 
 
 def _report(plan: Plan, w: Wildcards) -> Need:
-    rows = len(plan.rows(int(w["ipc"])))
-    cell = int(w["ipc"]) * len(plan.source(w["dataset"]).classes) * pixels(plan, w["dataset"])
-    real = images(plan, w["dataset"]) * dimensions(plan, w["dataset"], plan.run.extractors[0])
-    return Need(TORCH + 4 * rows * cell + 3 * floats(real), {"pages": 10 + rows, "io": rows * cell + floats(real)})
+    """Few images of every row, the plane of all real ones, a shard's prototypes."""
+    rows, one = len(plan.rows(int(w["ipc"]))), pixels(plan, w["dataset"])
+    classes = len(plan.source(w["dataset"]).classes)
+    grid = rows * min(classes, 20) * 3 * one
+    prior, views = plan.config.priors[plan.run.prior], plan.dataset(w["dataset"]).views
+    # where the dataset lacks its view, no method asks for it
+    latent = network(plan, plan.run.prior).latent(views[prior.discovery].size) if prior.discovery in views else 0
+    prototypes = floats(2 * latent * int(w["ipc"]) * classes / len(plan.shards(w["dataset"])))
+    memory = TORCH + 300 + 12 * grid + 1000 * one + floats(8 * images(plan, w["dataset"])) + prototypes
+    return Need(plain(memory), {"pages": 10 + rows, "io": 1000 * rows * one})
 
 
 def _take(plan: Plan, w: Wildcards) -> Need:
     n = shard_images(plan, w, w.get("split", "train"))
-    return Need(PLAIN + 100, {"rows": n, "io": n * pixels(plan, w["dataset"], w.get("view"))})
+    return Need(plain(PLAIN + 100), {"rows": n, "io": n * pixels(plan, w["dataset"], w.get("view"))})
 
 
 def _pick(plan: Plan, w: Wildcards) -> Need:
     count = classes_of(plan, w) * int(w["ipc"])
-    return Need(PLAIN + 100 + 50 * pixels(plan, w["dataset"]), {"rows": count, "pixels": count * pixels(plan, w["dataset"])})
+    return Need(plain(PLAIN + 100 + 50 * pixels(plan, w["dataset"])), {"rows": count, "pixels": count * pixels(plan, w["dataset"])})
 
 
 # the stages by the name of their subcommand

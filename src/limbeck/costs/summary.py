@@ -70,7 +70,8 @@ def summarise(plan: Plan, jobs: Sequence[Job], rates: Rates, cores: int, gpus: i
         forked = not cluster and job.threads == 1  # as limbeck.warm takes them
         work = {**need.work, start(stage, forked): 1}
         seconds[place], gpu[place], cpu[place] = rates.split(work, int(threads[place]), bool(on_gpu[place]))
-        peak[place], disk[place] = need.mb, bytes_of(plan, stage, job.wildcards)
+        memory = need.memory.host if on_gpu[place] else need.memory.cpu
+        peak[place], disk[place] = memory, bytes_of(plan, stage, job.wildcards)
 
     def line(name: str, places: Sequence[int] | np.ndarray) -> Line:
         chosen = np.asarray(places, int)
