@@ -25,9 +25,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# a real Slurm on this host (docs/CLUSTER.md): Debian, as root; a few minutes
+# a real Slurm on this host (docs/CLUSTER.md): Debian, as root; and an S3 server on loopback; a few minutes
 test-cluster: setup
-	LIMBECK_SLURM=required $(BIN)/python -m pytest tests/cluster
+	LIMBECK_SLURM=required LIMBECK_S3=1 $(BIN)/python -m pytest tests/cluster
 
 lint: setup
 	$(BIN)/ruff check .
