@@ -102,7 +102,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Iterat
 
 def reproducible(names: Iterable[str]) -> set[str]:
     """Those whose bytes depend on neither time nor machine."""
-    return {n for n in names if not n.startswith(("logs/", "benchmarks/")) and not n.endswith((".prov.json", "summary.html"))}
+    return {n for n in names if not n.startswith("logs/") and not n.endswith((".prov.json", "summary.html"))}
 
 
 def shown(page: str) -> list[str]:
