@@ -57,7 +57,7 @@ class Stored:
     def clone(self, folder: Path) -> Clone:
         """A fresh one: the config and the data, neither metadata nor local copies."""
         folder.mkdir()
-        shutil.copyfile(self.first.folder / "small.npz", folder / "small.npz")
+        shutil.copy2(self.first.folder / "small.npz", folder)  # with its time, by which changed data are noticed
         made = Clone(folder, deepcopy(self.first.overlay))
         made.env = {**self.first.env, "XDG_CACHE_HOME": str(folder / "cache")}
         return made
