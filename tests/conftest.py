@@ -108,13 +108,10 @@ class Workflow:
 
     def snakemake(self, *arguments: str, snakefile: Path = ROOT / "Snakefile") -> subprocess.CompletedProcess[str]:
         """Run Snakemake; ``--directory`` is the fixture's folder."""
-        config = self.folder / "overlay.yaml"
-        config.write_text(yaml.safe_dump(self.overlay, sort_keys=False))  # the first view is the students'
         command = [sys.executable, "-m", "snakemake", "-s", str(snakefile), "--directory", str(self.folder), "--cores", "1"]
         defaults = [
             "--configfile",
-            str(ROOT / "config.yaml"),
-            str(config),
+            *self.configs(),
             "--rerun-incomplete",
             "--max-checksum-file-size",
             "50GB",
@@ -129,10 +126,20 @@ class Workflow:
             check=False,
         )
 
+    def configs(self) -> list[str]:
+        """The files of its config, written as it is now."""
+        own = self.folder / "overlay.yaml"
+        own.write_text(yaml.safe_dump(self.overlay, sort_keys=False))  # the first view is the students'
+        return [str(ROOT / "config.yaml"), str(own)]
+
     def costs(self, *arguments: str) -> dict:
         """What ``limbeck plan`` says of the same run, as JSON."""
-        out, configs = self.folder / "plan.json", (ROOT / "config.yaml", self.folder / "overlay.yaml")
-        options = [f"--configfile={path}" for path in configs] + [f"--snakefile={ROOT / 'Snakefile'}", f"--json={out}", "--cores=2"]
+        out = self.folder / "plan.json"
+        options = [f"--configfile={path}" for path in self.configs()] + [
+            f"--snakefile={ROOT / 'Snakefile'}",
+            f"--json={out}",
+            "--cores=2",
+        ]
         command = [sys.executable, "-m", "limbeck", "plan", *options, *arguments]
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
