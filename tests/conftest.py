@@ -18,6 +18,7 @@ from snakemake.utils import update_config
 from limbeck import warm
 from limbeck.data.paths import package_path
 from limbeck.plan import Plan
+from tests import forked
 
 ROOT = Path(__file__).parents[1]
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -108,16 +109,13 @@ class Workflow:
 
     def snakemake(self, *arguments: str, snakefile: Path = ROOT / "Snakefile") -> subprocess.CompletedProcess[str]:
         """Run Snakemake; ``--directory`` is the fixture's folder."""
-        command = [sys.executable, "-m", "snakemake", "-s", str(snakefile), "--directory", str(self.folder), "--cores", "1"]
-        defaults = [
-            "--configfile",
-            *self.configs(),
-            "--rerun-incomplete",
-            "--max-checksum-file-size",
-            "50GB",
-        ]
+        command = ["-s", str(snakefile), "--directory", str(self.folder), "--cores", "1", "--configfile", *self.configs()]
+        command += ["--rerun-incomplete", "--max-checksum-file-size", "50GB", *arguments]
+        if self.env.get("PYTHONPATH") == os.environ.get("PYTHONPATH"):
+            return forked.snakemake(command, self.folder, self.env, 600)
+        # of other sources
         return subprocess.run(
-            [*command, *defaults, *arguments],
+            [sys.executable, "-m", "snakemake", *command],
             cwd=self.folder,
             env=self.env,
             capture_output=True,
