@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from limbeck import resources, warm
+from limbeck import commit, records, resources, warm
 from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
@@ -38,6 +38,13 @@ ENVIRONMENT = str(
     Path(workflow.basedir)
     / "envs"
     / f"{os.environ.get('LIMBECK_ENVIRONMENT', 'cpu')}.yaml"
+)
+# what an error says makes a file again
+os.environ.setdefault(
+    records.COMMAND,
+    records.command(
+        workflow.config_settings.configfiles, workflow.config_settings.config_args
+    ),
 )
 BIN, SOURCES = (
     shlex.quote(str(path))
@@ -92,6 +99,12 @@ rule all:
 
 
 onstart:
-    # jobs of other machines, and of another Python, start by themselves
-    if workflow.is_main_process and workflow.local_exec:
-        warm.start()
+    if workflow.is_main_process:
+        if left := commit.sweep(R):
+            print(
+                f"limbeck: removed {len(left)} temporaries that killed jobs had left",
+                file=sys.stderr,
+            )
+        # jobs of other machines, and of another Python, start by themselves
+        if workflow.local_exec:
+            warm.start()

@@ -86,17 +86,19 @@ def _folders(text: str) -> list[Path]:
 
 @contextmanager
 def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, float] | None = None) -> Iterator[dict[str, Any]]:
-    """Parse the spec; afterwards write the sidecar, with what the stage ``measured`` of itself."""
+    """Parse the spec; afterwards write the sidecar: what the stage ``measured`` of itself, and the hashes of what it wrote."""
+    from limbeck.commit import journal
     from limbeck.provenance import record, used
-    from limbeck.store import write_text
+    from limbeck.records import write_sidecar
 
     parsed = json.loads(spec)
     started, before = time.monotonic(), used()["cpu_seconds"]
-    yield parsed
+    prov.unlink(missing_ok=True)  # it tells of what will be replaced
+    with journal() as written:
+        yield parsed
     named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
     about = record(time.monotonic() - started, parsed["code"], named) | used() | {"start_cpu_seconds": before} | (measured or {})
-    text = json.dumps(about, indent=1, sort_keys=True)
-    write_text(prov, text + "\n")
+    write_sidecar(prov, about, written)
 
 
 @app.command()
@@ -599,10 +601,12 @@ def show(artifact: Path = typer.Argument(help="a .zarr.zip or a JSON result")) -
 
 @app.command()
 def check(folder: Path = typer.Argument(help="results folder, or one artifact")) -> None:
-    """Verify the checksums and the schema of every artifact below a folder."""
-    from limbeck.inspection import check_folder
+    """Verify the hash and the schema of every file that a job below a folder has written."""
+    from limbeck.checking import check_folder, report
 
-    if not check_folder(folder):
+    found = check_folder(folder)
+    print(*report(found), sep="\n")
+    if found.damaged:
         raise typer.Exit(1)
 
 

@@ -13,6 +13,10 @@ class LimbeckError(Exception):
     """Bad input. The command line prints the message alone and exits with 1."""
 
 
+class ArtifactError(LimbeckError):
+    """A file under results is missing, damaged or not what its reader asked for."""
+
+
 def first_line(error: "ValidationError", where: str = "") -> str:
     """A pydantic error as one line: the key, the value and what is allowed."""
     found = []  # where, what is wrong there, and whether the value is of another kind altogether

@@ -8,8 +8,9 @@ from limbeck.artifacts import STATISTICS
 from limbeck.errors import LimbeckError
 from limbeck.options import GroupSampling
 from limbeck.priors.files import INDEX
+from limbeck.records import SUFFIX
 from limbeck.stages import draw, export, sample
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 
 
 def generate(

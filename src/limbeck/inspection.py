@@ -1,21 +1,20 @@
-"""Looking at artifacts: show, check, and the files generated from the schemas."""
+"""Looking at artifacts, and the files generated from the schemas."""
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from limbeck.artifacts import JSON_SCHEMAS, SCHEMAS, Schema
+from limbeck.commit import write_text
 from limbeck.config import Config, Model
 from limbeck.errors import LimbeckError
 from limbeck.protocols import PROTOCOLS, Protocol
+from limbeck.records import SUFFIX, sidecar_of
 from limbeck.settings import Crop, CutMix, Flip, Jitter, Lighting, MixUp, RandAugment, Shift, Shuffle
-from limbeck.store import SUFFIX, Artifact, ArtifactError, digest, read_json, write_text
+from limbeck.store import Artifact
 
 GENERATED_SCHEMA = "workflow/schemas/config.schema.json"
 GENERATED_DOC = "docs/ARTIFACTS.md"
@@ -43,7 +42,7 @@ def show_artifact(path: Path) -> None:
         for key, value in artifact.attrs.items():
             if key not in ("schema", "version"):
                 console.print(f"[bold]{key}[/] {json.dumps(value, sort_keys=True)}", highlight=False, soft_wrap=True)
-    sidecar = path.with_name(path.name.removesuffix(SUFFIX) + ".prov.json")
+    sidecar = sidecar_of(path)
     if sidecar.is_file():
         console.print(f"[bold]provenance[/] {sidecar.name}")
         console.print_json(sidecar.read_text())
@@ -51,67 +50,6 @@ def show_artifact(path: Path) -> None:
 
 def _span(values: np.ndarray) -> str:
     return f"{values.min():.4g} … {values.max():.4g}" if values.size else "empty"
-
-
-def check_folder(folder: Path) -> bool:
-    """Read every artifact below ``folder`` whole; print a line per damaged one and a closing count."""
-    if not folder.exists():
-        raise LimbeckError(f"{folder}: no such folder")
-    paths = sorted(folder.rglob(f"*{SUFFIX}")) if folder.is_dir() else [folder]
-    jsons = sorted(folder.rglob("*.json")) if folder.is_dir() else []
-    bad, seen = [], 0
-    for path in paths:
-        seen += 1
-        try:
-            with Artifact(path) as artifact:
-                artifact.verify()
-        except ArtifactError as error:
-            bad.append(str(error))
-    for path in jsons:
-        body = _peek(path)
-        if body is None or body.get("schema") in JSON_SCHEMAS:
-            seen += 1
-            try:
-                results = read_json(path, str((body or {}).get("schema")))
-                archive = path.parent.with_name(f"{path.parent.name}.zip")
-                packed = (body or {}).get("schema") == "classes" and archive.is_file()
-                bad += _changed_members(archive, results["sha256"]) if packed else []
-                if not packed or any(each.is_dir() for each in path.parent.iterdir()):  # object storage has the archive alone
-                    bad += _changed_files(path, results.get("sha256", {}))
-            except (ArtifactError, KeyError) as error:
-                bad.append(str(error) if isinstance(error, ArtifactError) else f"{path}: not JSON; delete it and run again")
-    for line in bad:
-        print(line)
-    print(f"{seen} artifacts checked, {len(bad)} damaged")
-    return not bad
-
-
-def _changed_files(manifest: Path, hashes: dict[str, str]) -> list[str]:
-    """A line for each file beside a manifest that is missing or has other bytes than it recorded."""
-    lines = []
-    for name, expected in hashes.items():
-        path = manifest.parent / name
-        if not path.is_file() or digest(path) != expected:
-            lines.append(f"{path}: missing or changed since {manifest.name} was written; delete {manifest.name} and run again")
-    return lines
-
-
-def _changed_members(archive: Path, hashes: dict[str, str]) -> list[str]:
-    """The same of the images in an archive."""
-    try:
-        with ZipFile(archive) as packed:
-            changed = [name for name, expected in hashes.items() if hashlib.sha256(packed.read(name)).hexdigest() != expected]
-    except (BadZipFile, KeyError, OSError) as error:
-        changed = [str(error)]
-    return [f"{archive}: damaged ({changed[0]}); delete it and run again"] if changed else []
-
-
-def _peek(path: Path) -> dict[str, Any] | None:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return body if isinstance(body, dict) else {}
 
 
 def config_schema() -> str:

@@ -4,10 +4,6 @@ What zarr's ZipStore would let pass, and this module does not: a partial zip lef
 chunks missing or misnamed (they would read as zeros), timestamps (they would change the bytes of identical work).
 """
 
-import hashlib
-import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,16 +17,15 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import ZipStore
 
-from limbeck.artifacts import JSON_SCHEMAS, SCHEMAS, ArraySpec, Schema
-from limbeck.errors import LimbeckError
+from limbeck.artifacts import SCHEMAS, ArraySpec, Schema
+from limbeck.commit import digest, replacing
+from limbeck.errors import ArtifactError
+from limbeck.records import directory_digest, foreign, rebuild, recorded
 
 CHUNK_BYTES = 512 * 1024
 EPOCH = (1980, 1, 1, 0, 0, 0)
-SUFFIX = ".zarr.zip"
-
-
-class ArtifactError(LimbeckError):
-    """An artifact is missing, damaged or not what its reader asked for."""
+# what a damaged file makes zipfile and zarr raise
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, zipfile.BadZipFile)
 
 
 class _FixedDateZip(ZipStore):
@@ -42,63 +37,6 @@ class _FixedDateZip(ZipStore):
         entry = zipfile.ZipInfo(key, EPOCH)
         entry.external_attr = 0o644 << 16
         self._zf.writestr(entry, value.to_bytes())
-
-
-def digest(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A fresh name beside ``path``; on success it is synced and renamed onto it, on an exception removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Write a small text file whole or not at all."""
-    with replacing(Path(path)) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path | str, schema: str, params: Mapping[str, Any], results: Any) -> None:
-    """Write a JSON result with its schema, its parameters and a checksum over all of them; NaN is refused."""
-    body: dict[str, Any] = {"schema": schema, "version": JSON_SCHEMAS[schema][0], "params": params, "results": results}
-    body["checksum"] = _checksum(body)
-    write_text(path, json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def _checksum(body: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of everything but the checksum itself."""
-    rest = {key: value for key, value in body.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def read_json(path: Path | str, schema: str) -> Any:
-    """The ``results`` of a JSON artifact of the given schema and version."""
-    try:
-        body = json.loads(Path(path).read_text(encoding="utf-8"))
-        found = (body["schema"], body["version"])
-        results, intact = body["results"], body["checksum"] == _checksum(body)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: not a {schema} file ({error}); delete it and run again") from None
-    if found != (schema, JSON_SCHEMAS[schema][0]):
-        raise ArtifactError(f"{path}: is {found[0]} version {found[1]}, expected {schema} version {JSON_SCHEMAS[schema][0]}")
-    if not intact:
-        raise ArtifactError(f"{path}: changed since it was written; delete it and run again")
-    return results
 
 
 class Writer:
@@ -213,7 +151,8 @@ class Artifact:
 
     Raises
     ------
-    ArtifactError: not a zip, of another schema or version, keys missing or extra, wrong dtype, dims or shape.
+    ArtifactError: not a zip, of another schema or version, keys missing or extra, wrong dtype, dims or shape, or not the one that
+    its sidecar, if there is one, tells of.
     """
 
     def __init__(self, path: Path | str, schema: Schema | None = None):
@@ -223,22 +162,29 @@ class Artifact:
             self._store._sync_open()
             self.group = zarr.open_group(self._store, mode="r")
         except FileNotFoundError:
-            raise ArtifactError(f"{path}: no such artifact") from None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise self._broken(f"unreadable ({error})") from None
+            raise ArtifactError(f"{path}: no such artifact; {rebuild(path)}") from None
+        except PermissionError:
+            raise
+        except DAMAGED as error:
+            raise self._unreadable(error) from None
         try:
             self.attrs: dict[str, Any] = dict(self.group.attrs)
             self.schema = self._match(schema)
             self._validate()
+            if recorded(self.path).get("directory") not in (None, directory_digest(self.path)):
+                raise foreign(self.path)
         except ArtifactError:
             self.close()
             raise
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             self.close()
-            raise self._broken(f"unreadable ({error})") from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> ArtifactError:
+        return self._broken(f"unreadable ({' '.join(str(error).split()) or type(error).__name__})")
 
     def _broken(self, what: str) -> ArtifactError:
-        return ArtifactError(f"{self.path}: {what}; delete it and run again to rebuild it")
+        return ArtifactError(f"{self.path}: {what}; {rebuild(self.path)}")
 
     def _match(self, expected: Schema | None) -> Schema:
         name, version = self.attrs.get("schema"), self.attrs.get("version")
@@ -291,8 +237,8 @@ class Artifact:
         """Rows ``start:stop`` of an array; checksums and range are verified."""
         try:
             rows = np.asarray(self._array(name)[start:stop])
-        except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-            raise self._broken(f"{name} is damaged ({error})") from None
+        except DAMAGED as error:
+            raise self._broken(f"{name} is damaged ({' '.join(str(error).split())})") from None
         try:
             _check_range(name, rows, self.schema.arrays[name])
         except ValueError as error:

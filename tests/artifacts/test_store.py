@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from limbeck import store
 from limbeck.artifacts import FEATURES, IMAGES, LATENTS
-from limbeck.store import Artifact, ArtifactError, create, read_json, write_json
+from limbeck.errors import ArtifactError
+from limbeck.records import read_json, write_json
+from limbeck.store import Artifact, create
 
 
 def write(path: Path, n: int = 1200, dim: int = 700, blocks: tuple[int, ...] = (500,), params: dict | None = None) -> np.ndarray:
@@ -118,7 +120,7 @@ def test_truncated_empty_and_missing_files_say_what_to_do(tmp_path):
     good = path.read_bytes()
     for content in (good[: len(good) // 2], b""):
         path.write_bytes(content)
-        with pytest.raises(ArtifactError, match=r"a\.zarr\.zip.*delete it and run again"):
+        with pytest.raises(ArtifactError, match=r"a\.zarr\.zip.*rebuild it: snakemake --force"):
             Artifact(path, FEATURES)
     with pytest.raises(ArtifactError, match="no such artifact"):
         Artifact(tmp_path / "none.zarr.zip", FEATURES)
@@ -178,7 +180,7 @@ def test_json_results_refuse_nan_and_other_schemas(tmp_path):
     assert read_json(path, "metrics") == {"fd": 1.0}
     with pytest.raises(ArtifactError, match="expected student"):
         read_json(path, "student")
-    for text, message in ((path.read_text().replace('"fd": 1.0', '"fd": 1.5'), "changed since"), ("{", "delete it")):
+    for text, message in ((path.read_text().replace('"fd": 1.0', '"fd": 1.5'), "changed since"), ("{", "damaged")):
         path.write_text(text)
         with pytest.raises(ArtifactError, match=message):
             read_json(path, "metrics")

@@ -122,15 +122,15 @@ def test_the_bucket_has_the_bytes_of_a_local_run_and_nothing_undeclared_is_left_
 
 
 def test_a_copy_of_the_bucket_is_whole(stored, tmp_path):
-    from limbeck.inspection import check_folder
+    from limbeck.checking import check_folder
 
     for name in stored.objects():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         stored.bucket.download_file(f"{FOLDER}/results/{name}", str(tmp_path / name))
-    assert check_folder(tmp_path)
+    assert check_folder(tmp_path).damaged == []
     archive = tmp_path / CELL / "images.zip"
     archive.write_bytes(archive.read_bytes().replace(b"IDAT", b"IDAX", 1))
-    assert not check_folder(tmp_path)
+    assert check_folder(tmp_path).again == [archive]
 
 
 def test_no_artifact_stays_on_the_machine(stored):

@@ -18,8 +18,8 @@ from limbeck.plan import Plan
 from limbeck.priors.base import load_vae
 from limbeck.priors.dit import DitPrior
 from limbeck.priors.registry import load_prior
+from limbeck.records import read_json
 from limbeck.stages.prior import run as store_prior
-from limbeck.store import read_json
 from tests import tiny_priors
 from tests.conftest import ROOT
 

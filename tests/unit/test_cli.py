@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import FEATURES
-from limbeck.store import create, write_json
+from limbeck.commit import digest
+from limbeck.records import write_json, write_sidecar
+from limbeck.store import create
 
 
 def limbeck(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +26,7 @@ def artifact(tmp_path):
         out.append("features", np.arange(6).reshape(3, 2))
         out.append("labels", [0, 0, 1])
         out.append("correct", [1, 0, 1])
-    path.with_name("features.prov.json").write_text('{"source": "abc123"}')
+    write_sidecar(path.with_name("features.prov.json"), {"source": "abc123"}, {path: digest(path)})
     write_json(tmp_path / "metrics.json", "metrics", {}, {"fd_teacher": 1.5})
     return path
 
@@ -46,16 +48,19 @@ def test_show_prints_arrays_units_and_provenance(artifact):
 
 def test_check_finds_damage_and_exits_with_one(artifact):
     good = limbeck("check", str(artifact.parent))
-    assert (good.returncode, good.stdout) == (0, "2 artifacts checked, 0 damaged\n")
+    assert (good.returncode, good.stdout) == (0, "3 files checked, 0 damaged\n")
     data = bytearray(artifact.read_bytes())
     data[len(data) // 3] ^= 4
     artifact.write_bytes(data)
     (artifact.parent / "metrics.json").write_text('{"schema": "metrics", "version": 1')
     bad = limbeck("check", str(artifact.parent))
     assert bad.returncode == 1
-    assert "features.zarr.zip" in bad.stdout
-    assert "metrics.json" in bad.stdout
-    assert "2 artifacts checked, 2 damaged" in bad.stdout
+    lines = bad.stdout.splitlines()
+    metrics = artifact.parent / "metrics.json"
+    assert lines[0].startswith(f"{artifact}: unreadable (")
+    assert lines[0].endswith(f"; rebuild it: snakemake --force {artifact}")
+    assert lines[1].startswith(f"{metrics}: damaged (")
+    assert lines[2:] == ["3 files checked, 2 damaged", f"rebuild them: snakemake --force {artifact} {metrics}"]
 
 
 def test_user_errors_are_one_line(tmp_path):

@@ -162,7 +162,7 @@ def test_a_gradient_is_never_cut_into_pieces(learned):
 def test_teachers_and_predictions_fit_too(tmp_path):
     from safetensors.torch import save_file
 
-    from limbeck.store import write_json
+    from limbeck.records import write_json
     from limbeck.students.construct import construct
     from limbeck.students.registry import architecture
 

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from limbeck.artifacts import FEATURES
+from limbeck.commit import digest
 from limbeck.errors import LimbeckError
 from limbeck.metrics.hf import HfExtractor
 from limbeck.metrics.inception import InceptionExtractor, clean_resized
 from limbeck.metrics.torchscript import ScriptExtractor
 from limbeck.stages import features
-from limbeck.store import Artifact, digest
+from limbeck.store import Artifact
 from tests.unit.test_features import write_images
 from tests.unit.test_methods import plan
 

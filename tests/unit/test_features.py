@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from limbeck.artifacts import EMBEDDING, FEATURES, IMAGES
+from limbeck.commit import digest
 from limbeck.config import Config
 from limbeck.discovery import kmeans
 from limbeck.discovery.base import Pool
@@ -21,7 +22,7 @@ from limbeck.metrics.clip import ClipExtractor, load
 from limbeck.metrics.files import folder_files
 from limbeck.resolution import resolve
 from limbeck.stages import features, reduce
-from limbeck.store import Artifact, create, digest
+from limbeck.store import Artifact, create
 from tests.unit.test_methods import plan
 
 KEY = "extractors.c.weights"

@@ -20,11 +20,12 @@ from limbeck.diffusion.sampling import sample
 from limbeck.errors import LimbeckError
 from limbeck.priors.base import load_vae
 from limbeck.priors.dit import DitPrior
+from limbeck.records import SUFFIX
 from limbeck.resolution import resolve
 from limbeck.seeds import normal
 from limbeck.stages import invert
 from limbeck.stages import prior as prior_stage
-from limbeck.store import SUFFIX, Artifact, create
+from limbeck.store import Artifact, create
 from tests.unit.test_methods import plan
 
 OPTIONS = {

@@ -16,8 +16,9 @@ from limbeck.metrics.frechet import Frechet, Moments, frechet
 from limbeck.metrics.kernels import kid, mmd
 from limbeck.metrics.l2 import L2
 from limbeck.metrics.neighbours import precision_recall
+from limbeck.records import read_json
 from limbeck.stages import measure
-from limbeck.store import Artifact, create, read_json
+from limbeck.store import Artifact, create
 
 seeds = st.integers(0, 2**32 - 1)
 

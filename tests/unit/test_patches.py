@@ -20,12 +20,13 @@ from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.discovery.patch_clusters import fit
 from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.priors.base import load_vae
+from limbeck.records import write_json
 from limbeck.seeds import stream
 from limbeck.selection.crops import random_boxes
 from limbeck.selection.patches import arrange, best_patch, merged
 from limbeck.stages import crop, localize, patch_features, pick, score, select
 from limbeck.stages import fit as fit_stage
-from limbeck.store import Artifact, create, write_json
+from limbeck.store import Artifact, create
 from limbeck.students.registry import architecture, build
 from tests.unit.test_invert import stored
 

@@ -11,8 +11,9 @@ import yaml
 
 from limbeck.artifacts import DISTILLED, FEATURES
 from limbeck.plan import Plan
+from limbeck.records import write_json
 from limbeck.stages import report
-from limbeck.store import create, write_json
+from limbeck.store import create
 
 ROOT = Path(__file__).parents[2]
 CLASSES, IPC, SEEDS = ["left", "right"], 3, (0, 1, 2)

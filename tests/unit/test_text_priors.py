@@ -29,9 +29,9 @@ from limbeck.priors.files import FILES, MANIFEST
 from limbeck.priors.prompts import prompts
 from limbeck.priors.registry import load_prior
 from limbeck.priors.weights import missing_files
+from limbeck.records import read_json
 from limbeck.selection.typicality import typicality
 from limbeck.stages.prior import run as store_prior
-from limbeck.store import read_json
 from tests import tiny_priors
 from tests.tiny_priors import BETAS
 

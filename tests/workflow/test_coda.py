@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import DISTILLED, PROTOTYPES
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 SMALL = {"reducer": "umap", "components": 5, "n_neighbors": 15, "min_cluster_size": 20}

@@ -10,8 +10,9 @@ import pytest
 
 from limbeck.artifacts import DISTILLED, STARTS, STATISTICS
 from limbeck.errors import LimbeckError
+from limbeck.records import SUFFIX
 from limbeck.selection.group import Sampling, latents
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 SMALL = {"steps": 4, "inversion_step": 2, "candidates": 200}

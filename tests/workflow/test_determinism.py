@@ -7,9 +7,10 @@ import pytest
 
 from limbeck.artifacts import DISTILLED, IMAGES, LATENTS
 from limbeck.options import TangentOptions
+from limbeck.records import SUFFIX
 from limbeck.stages import sample, select, tangents
 from limbeck.stages.common import read_all
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 CELL = "fashion-mini/tiny/mgd/ipc2/seed0"

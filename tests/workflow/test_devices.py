@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from limbeck.artifacts import DISTILLED, LATENTS
 from limbeck.errors import LimbeckError
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 NETWORKS = {"prior_dit", "encode", "sample", "teacher", "features", "embed", "train"}

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from limbeck.artifacts import DISTILLED, HELD_OUT, IMAGES, SOFT_LABELS
 from limbeck.data.folders import folder_name
+from limbeck.records import SUFFIX, read_json
 from limbeck.stages.classifiers import Checkpoint
 from limbeck.stages.train import run as train
-from limbeck.store import SUFFIX, Artifact, read_json
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 STUDENT = "convnet3-w32"

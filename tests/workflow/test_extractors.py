@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from limbeck.store import read_json
+from limbeck.records import read_json
 from tests.conftest import Workflow, make_workflow, write_small
 from tests.unit.test_extractors import Inception, save_script
 

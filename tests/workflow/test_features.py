@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import EMBEDDING, FEATURES, IMAGES, LATENTS, PROTOTYPES
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow, save_clip, write_small
 
 PCA = {"reducer": "pca", "components": 5}

@@ -17,7 +17,8 @@ from limbeck.artifacts import DISTILLED
 from limbeck.errors import LimbeckError
 from limbeck.finetune.difffit import apply
 from limbeck.priors.files import weight_digests
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests import tiny_priors
 from tests.conftest import Workflow
 

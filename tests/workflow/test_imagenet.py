@@ -9,7 +9,8 @@ from PIL import Image
 
 from limbeck.artifacts import DISTILLED, IMAGES
 from limbeck.data import benchmarks
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests import miniatures, tiny_priors
 
 WOOF = benchmarks.members("imagewoof")

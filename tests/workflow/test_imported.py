@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from limbeck.store import read_json
+from limbeck.records import read_json
 from tests.conftest import Workflow, make_workflow
 
 CELL = "fashion-mini/none/{}/ipc2/seed0"

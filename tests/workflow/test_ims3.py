@@ -9,7 +9,8 @@ import pytest
 from limbeck.artifacts import DISTILLED, FEATURES, SUBGROUPS
 from limbeck.errors import LimbeckError
 from limbeck.plan import GROUPS
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 S3 = {"base": "ims3", "prior": None, "steps": 3, "groups": 3}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import LATENTS, STATISTICS
+from limbeck.records import SUFFIX
 from limbeck.stages.common import read_all
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 D3HR = {"base": "d3hr", "steps": 4, "inversion_step": 2, "inversion_scale": 1.5, "keep_latents": True}

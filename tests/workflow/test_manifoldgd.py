@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from limbeck.artifacts import DISTILLED, PROTOTYPES, TANGENTS
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 METHODS = ["mgd", "manifoldgd", "manifoldgd_expected"]

@@ -12,8 +12,9 @@ from limbeck.data.preprocessing import joined, resized
 from limbeck.errors import LimbeckError
 from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.priors.dit import DitPrior
+from limbeck.records import SUFFIX
 from limbeck.seeds import normal
-from limbeck.store import SUFFIX, Artifact
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 from tests.unit.test_patches import arranged
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.store import SUFFIX
+from limbeck.records import SUFFIX
 from tests.conftest import ROOT, Workflow, make_workflow
 
 MGD = sorted([*((rule, "mgd") for rule in ("sample", "export", "embed", "measure", "train")), ("report", "")])
@@ -44,9 +44,9 @@ def test_the_run_left_what_it_should(built):
 
 @pytest.mark.long
 def test_check_reads_every_file_that_matters(built):
-    from limbeck.inspection import check_folder
+    from limbeck.checking import check_folder
 
-    assert check_folder(built.results)
+    assert check_folder(built.results).damaged == []
     cell = built.results / "fashion-mini/tiny/mgd/ipc2/seed0"
     for path in (
         cell / "images/3-Dress/00001.png",
@@ -61,7 +61,8 @@ def test_check_reads_every_file_that_matters(built):
         found = check_folder(built.results)
         path.write_bytes(good)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert not found, path
+        assert len(found.again) == 1, path
+        assert path in (found.again[0], *found.again[0].parent.rglob("*")), path
 
 
 @pytest.mark.long

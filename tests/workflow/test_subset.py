@@ -7,7 +7,8 @@ import pytest
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, IMAGES, LATENTS, SCORES, STATISTICS, Schema
 from limbeck.methods import embedding_name, embedding_options
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow, write_small
 
 NAMES = ["Bag", "Coat", "Ankle boot"]

@@ -7,7 +7,8 @@ import torch
 from limbeck.artifacts import DISTILLED, IMAGES, PROTOTYPES, TARGETS
 from limbeck.errors import LimbeckError
 from limbeck.priors.base import load_vae
-from limbeck.store import SUFFIX, Artifact
+from limbeck.records import SUFFIX
+from limbeck.store import Artifact
 from tests import tiny_priors
 from tests.conftest import Workflow, make_workflow
 

@@ -22,11 +22,12 @@ from limbeck.diffusion.sampling import sample
 from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.priors.dit import DitPrior
 from limbeck.protocols import PROTOCOLS
+from limbeck.records import read_json
 from limbeck.report.grid import montage
 from limbeck.report.statistics import paired
 from limbeck.seeds import normal
 from limbeck.stages.common import classes_of, read_all
-from limbeck.store import Artifact, read_json
+from limbeck.store import Artifact
 from limbeck.students.evaluation import accuracy, predict
 from limbeck.students.registry import build
 from limbeck.students.training import train

@@ -15,11 +15,11 @@ import yaml
 
 from limbeck.artifacts import DISTILLED
 from limbeck.plan import Plan
+from limbeck.records import read_json
 from limbeck.report.cells import Cell, cell, outcome
 from limbeck.report.comparisons import points
 from limbeck.report.statistics import paired
 from limbeck.stages.common import read_all
-from limbeck.store import read_json
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/RESULTS.md"

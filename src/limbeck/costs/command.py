@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from limbeck.commit import write_text
 from limbeck.costs.jobs import planned
 from limbeck.costs.rates import load
 from limbeck.costs.show import show
 from limbeck.costs.summary import summarise
-from limbeck.store import write_text
 
 
 def plan(

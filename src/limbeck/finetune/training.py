@@ -4,10 +4,11 @@ Every image's timestep, noise and label dropout have their own stream per epoch,
 come out whether or not the loop was interrupted.
 """
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limbeck.commit import replacing
 from limbeck.finetune.criteria import Batch, Criterion, Model
 from limbeck.finetune.difffit import trained
 from limbeck.seeds import stream
@@ -67,29 +69,34 @@ class Checkpoint:
         try:
             with safe_open(self.path, "pt") as file:
                 about = json.loads(file.metadata()["progress"])
-                if about.pop("task") != self.task:
-                    return None
-                self.saved = about["step"]
-                return Progress(**about), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if about.pop("task") != self.task or about.pop("seal") != _seal(about, tensors):
+                return None
+            self.saved = about["step"]
+            return Progress(**about), tensors
         except Exception:  # whatever is wrong with it, training from the start is right
             return None
 
     def save(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
         """Replace the file."""
-        # one name, so that a killed job leaves one at most, and the next writes over it
-        part = self.path.with_name(f"{self.path.name}.part")
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        try:
-            save_file(contiguous, part, {"progress": json.dumps({"task": self.task, **vars(progress)})})
-            part.replace(self.path)
-            self.saved, self._last = progress.step, time.monotonic()
-        finally:
-            part.unlink(missing_ok=True)
+        about = {**vars(progress), "seal": _seal(vars(progress), contiguous)}
+        with replacing(self.path) as part:
+            save_file(contiguous, part, {"progress": json.dumps({"task": self.task, **about})})
+        self.saved, self._last = progress.step, time.monotonic()
 
     def remove(self) -> None:
         """When the training has ended."""
-        for path in (self.path, self.path.with_name(f"{self.path.name}.part")):
-            path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+def _seal(progress: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """A hash of everything in a checkpoint, whose format has none."""
+    seal = hashlib.sha256(json.dumps(progress, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        seal.update(name.encode())
+        seal.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return seal.hexdigest()
 
 
 def steps_of(images: int, batch: int, accumulate: int, epochs: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from limbeck.devices import Fitting, device
-from limbeck.store import read_json
+from limbeck.records import check_hashes, read_json
 from limbeck.students.construct import construct
 from limbeck.students.inputs import Normalisation, network_input
 
@@ -22,6 +22,7 @@ class TeacherExtractor:
 
     def __init__(self, weights: Path, record: Path):
         info = read_json(record, "teacher")
+        check_hashes(weights.parent, info["sha256"], [weights.name], record)
         self.size: int = info["input"]["size"]
         self.normalise: Normalisation = info["input"]["normalise"]
         self.classes: list[str] = info["classes"]

@@ -17,7 +17,7 @@ from limbeck.devices import Fitting, device, joined
 from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.priors.arithmetic import Arithmetic
-from limbeck.priors.files import INDEX
+from limbeck.priors.files import INDEX, verify
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # its advice about optional packages
 disable_progress_bar()
@@ -147,6 +147,7 @@ def back(found: Tensor, asked: Tensor) -> Tensor:
 
 def load_vae(folder: Path, size: int, compute: str = "float32") -> VaePrior:
     """The VAE alone of the prior stored in ``folder``."""
+    verify(folder, "vae/")
     try:
         vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32, low_cpu_mem_usage=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from limbeck.data import benchmarks
 from limbeck.errors import LimbeckError
+from limbeck.records import check_hashes, read_json
 
 INDEX = "model_index.json"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -44,9 +45,22 @@ def all_files(folder: Path, family: str) -> tuple[str, ...]:
     return FILES[family] + tuple(name for name in OPTIONAL.get(family, ()) if (folder / name).is_file())
 
 
+def verify(folder: Path, part: str = "") -> None:
+    """Refuse a stored prior, or one part of it (``"vae/"``), that has other files than its manifest says; others have no manifest.
+
+    Raises
+    ------
+    ArtifactError: a file is missing or changed, or the manifest itself is.
+    """
+    if (folder / MANIFEST).is_file():
+        hashes = read_json(folder / MANIFEST, "prior")["sha256"]
+        loaded = [name for name in hashes if name.startswith(part) and name not in (RECORD, LOSS, DELTA)]
+        check_hashes(folder, hashes, loaded, folder / INDEX)
+
+
 def weight_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the weights that a stored prior is loaded from, by the manifest."""
-    hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["results"]["sha256"]
+    hashes = read_json(folder / MANIFEST, "prior")["sha256"]
     return {name: value for name, value in hashes.items() if name.endswith(".safetensors") and name != DELTA}
 
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from limbeck.artifacts import FEATURES, SUBGROUPS
 from limbeck.errors import LimbeckError
+from limbeck.records import SUFFIX
 from limbeck.seeds import stream
 from limbeck.selection.subgroup import centroid, mean_unit, select
 from limbeck.stages.common import Spec, class_rows, params
-from limbeck.store import SUFFIX, Artifact, create
+from limbeck.store import Artifact, create
 
 
 def run(spec: Spec, candidates: Sequence[Path], shards: int, real: Sequence[Path], subgroups: Path) -> None:

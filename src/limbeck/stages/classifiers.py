@@ -1,6 +1,7 @@
 """What the stages share that train classifiers or are labelled by them: sets, teachers, the saved state of a training."""
 
 import hashlib
+import io
 import json
 import sys
 import time
@@ -12,15 +13,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from limbeck.commit import digest, replacing
 from limbeck.errors import LimbeckError
 from limbeck.metrics.teacher import TeacherExtractor
 from limbeck.rows import HELD, Images, Rows
 from limbeck.settings import Settings
 from limbeck.stages.common import Spec, classes_of, read_all, resize_to
-from limbeck.store import Artifact, digest, replacing
+from limbeck.store import Artifact
 from limbeck.students.construct import construct
 from limbeck.students.evaluation import order_complaint, permuted, predict
 from limbeck.students.labels import Online
+
+SEAL = hashlib.sha256().digest_size  # bytes before a saved state
 
 
 def read_set(paths: Sequence[Path], settings: Settings, held: int = HELD) -> tuple[Images, np.ndarray]:
@@ -80,11 +84,13 @@ class Checkpoint:
         """What was saved last; empty without."""
         if not self.path.exists():
             return {}
-        try:
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception:  # whatever a damaged file makes torch raise
-            found = {}
-        if not isinstance(found, dict) or found.get("key") != self.key:
+        content = self.path.read_bytes()
+        # torch reads a damaged file too
+        if content[:SEAL] != hashlib.sha256(content[SEAL:]).digest():
+            self.remove()
+            return {}
+        found: dict[str, Any] = torch.load(io.BytesIO(content[SEAL:]), map_location="cpu", weights_only=True)
+        if found["key"] != self.key:
             self.remove()
             return {}
         print(f"going on from {self.path}", file=sys.stderr, flush=True)
@@ -94,8 +100,10 @@ class Checkpoint:
         """Replace what was saved, where that is long enough ago."""
         if time.monotonic() - self.saved < self.EVERY:
             return
+        content = io.BytesIO()
+        torch.save({"key": self.key, **state}, content)
         with replacing(self.path) as part:
-            torch.save({"key": self.key, **state}, part)
+            part.write_bytes(hashlib.sha256(content.getbuffer()).digest() + content.getbuffer())
         self.saved = time.monotonic()
 
     def remove(self) -> None:

@@ -1,7 +1,6 @@
 """The page's diagnostics, read from the first seed's artifacts of every row."""
 
 import base64
-import json
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PATCHES, PROTOTYPES, SCORES, STATISTICS, SUBGROUPS
+from limbeck.records import read_sidecar
 from limbeck.report.diagnostics import (
     MAP_CLASSES,
     MAP_REAL,
@@ -182,7 +181,7 @@ def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> No
         for path in spec["statistics"].get(name, []):
             with Artifact(path, STATISTICS) as found:
                 statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
-        weights = int(_sidecar(spec["weights"][name])["weights_bytes"]) if latents else 0
+        weights = int(read_sidecar(Path(spec["weights"][name]))["weights_bytes"]) if latents else 0
         sizes = (images, soft.get(name, labels), latents, statistics_bytes, weights)
         out.storage.append((name, *(_kilobytes(size) for size in sizes)))
 
@@ -259,9 +258,4 @@ def _in_order(spec: Spec) -> Iterator[tuple[str, list[str]]]:
 
 def _sum(groups: Sequence[Sequence[str]]) -> float:
     """Seconds per image summed over sampled groups, of each the mean over its shards' sidecars."""
-    return sum(statistics.fmean(float(_sidecar(path)["seconds_per_image"]) for path in group) for group in groups)
-
-
-def _sidecar(path: str) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return body
+    return sum(statistics.fmean(float(read_sidecar(Path(path))["seconds_per_image"]) for path in group) for group in groups)

@@ -1,7 +1,6 @@
 """export: a distilled set as a PNG ImageFolder in canonical class order, for people; and that as one file, for object storage."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,18 @@ import numpy as np
 from PIL import Image
 
 from limbeck.artifacts import DISTILLED
+from limbeck.commit import committed, digest, replacing, scratch
 from limbeck.data import benchmarks
 from limbeck.data.folders import folder_name
+from limbeck.records import write_json
 from limbeck.stages.common import Spec, class_rows, classes_of, params, progress
-from limbeck.store import Artifact, digest, replacing, write_json
+from limbeck.store import Artifact
 
 
 def run(spec: Spec, distilled: Sequence[Path], classes: Path, archive: Path) -> None:
     """Write ``<folder of classes>/<class>/<image>.png`` and ``classes``, replacing the folder as a whole, and ``archive`` of it."""
     target = classes.parent
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
+    with scratch(target) as part:
         names = classes_of(distilled[0])
         table, files = [], {}
         with progress("export") as report:
@@ -40,8 +39,7 @@ def run(spec: Spec, distilled: Sequence[Path], classes: Path, archive: Path) -> 
         part.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        committed(classes)
 
 
 def _classes(distilled: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:

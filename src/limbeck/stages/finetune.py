@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from limbeck.artifacts import LATENTS
+from limbeck.commit import digest
 from limbeck.config import Finetune
 from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
@@ -25,7 +26,6 @@ from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files
 from limbeck.priors.registry import load_prior
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
 from limbeck.stages.prior import forget_places, stored, weights_bytes
-from limbeck.store import digest
 
 NETWORK = {"dit": "transformer", "sd": "unet", "sdxl": "unet"}  # the folder of a family's denoiser
 

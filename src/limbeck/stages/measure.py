@@ -12,8 +12,9 @@ from limbeck.metrics.evaluation import Distilled, against_test, against_training
 from limbeck.metrics.frechet import Moments
 from limbeck.metrics.samples import BLOCK, LARGEST, some
 from limbeck.metrics.trajectories import variance_of_norms
+from limbeck.records import write_json
 from limbeck.stages.common import Spec, class_rows, params
-from limbeck.store import Artifact, write_json
+from limbeck.store import Artifact
 
 CLASS_LARGEST = 1000  # test rows of a class behind its MMD
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from limbeck.artifacts import IMAGES
+from limbeck.commit import committed, digest, scratch
 from limbeck.config import PriorTraining
 from limbeck.data.paths import local_folder, package_path
 from limbeck.errors import LimbeckError
@@ -20,8 +20,8 @@ from limbeck.priors import dit
 from limbeck.priors.files import DELTA, FILES, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table
 from limbeck.priors.registry import family
 from limbeck.priors.weights import vae_folder
+from limbeck.records import write_json
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
-from limbeck.store import digest, write_json
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -53,12 +53,7 @@ def weights_bytes(index: Path, family: str) -> dict[str, float]:
 def stored(spec: Spec, index: Path) -> Iterator[Path]:
     """A folder to write a prior into; afterwards its files stand beside ``index`` with a manifest of their hashes."""
     folder = index.parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # by a killed job; mkdtemp's names have eight letters, so those of a prior whose name goes on with a dot do not match
-    for left in folder.parent.glob(f".{folder.name}.????????.part"):
-        shutil.rmtree(left, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with scratch(folder) as part:
         yield part
         folder.mkdir(exist_ok=True)
         files = [*all_files(part, spec["family"]), *(name for name in (RECORD, LOSS, DELTA) if (part / name).is_file())]
@@ -66,11 +61,10 @@ def stored(spec: Spec, index: Path) -> Iterator[Path]:
         for name in (*files[1:], MANIFEST, INDEX):  # the index last: it stands for the whole
             (folder / name).parent.mkdir(exist_ok=True)
             (part / name).replace(folder / name)
+            committed(folder / name)
         for name in (LOSS, DELTA):  # of what stood here before
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _copy(spec: Spec, part: Path) -> None:

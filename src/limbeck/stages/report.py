@@ -12,7 +12,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from limbeck.artifacts import DISTILLED
+from limbeck.commit import replacing, write_text
 from limbeck.methods import FULL
+from limbeck.records import read_json
 from limbeck.report.cells import Cell, Column, cell, percent
 from limbeck.report.comparisons import compare, difference_table, differences_markdown, standings, standings_markdown
 from limbeck.report.ddranking import HARD, Kinds
@@ -20,7 +22,7 @@ from limbeck.report.grid import method_strip, save_grid
 from limbeck.report.table import SUBSET, Row, Table, every_metric, further_table, label, main_table, markdown, title, to_csv
 from limbeck.stages.common import Spec, classes_of
 from limbeck.stages.diagnostics import gather
-from limbeck.store import Artifact, read_json, replacing, write_text
+from limbeck.store import Artifact
 
 GRID_ROWS, GRID_CLASSES = 3, 20
 # what of the spec is paths

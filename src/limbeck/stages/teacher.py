@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from limbeck.commit import digest, replacing
 from limbeck.errors import LimbeckError
+from limbeck.records import write_json
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import builder, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress
-from limbeck.store import digest, replacing, write_json
 from limbeck.students.evaluation import accuracy, order_complaint, per_class, permuted, predict
 from limbeck.students.training import train
 

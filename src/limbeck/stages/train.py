@@ -11,11 +11,12 @@ from torch import nn
 
 from limbeck.artifacts import SOFT_LABELS
 from limbeck.errors import LimbeckError
+from limbeck.records import write_json
 from limbeck.rows import Images, ahead
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import Checkpoint, builder, online, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress
-from limbeck.store import Artifact, write_json
+from limbeck.store import Artifact
 from limbeck.students.evaluation import accuracy, per_class, predict
 from limbeck.students.labels import Cached, Packed
 from limbeck.students.training import train
