@@ -139,7 +139,7 @@ def _unsealed(path: Path, *targets: Path | str) -> dict[str, Any]:
         body = json.loads(text)
         intact = isinstance(body, dict) and _sealed(body) == text
     except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file; {rebuild(*targets)}") from None
+        raise ArtifactError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged ({' '.join(str(error).split())}); {rebuild(*targets)}") from None
     if not intact:

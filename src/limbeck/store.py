@@ -162,7 +162,7 @@ class Artifact:
             self._store._sync_open()
             self.group = zarr.open_group(self._store, mode="r")
         except FileNotFoundError:
-            raise ArtifactError(f"{path}: no such artifact; {rebuild(path)}") from None
+            raise ArtifactError(f"{path}: no such artifact") from None
         except PermissionError:
             raise
         except DAMAGED as error:
