@@ -1,0 +1,1 @@
+"""Faults on purpose: every one must be survived or named, none may lose anything or let something wrong pass."""

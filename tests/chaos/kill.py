@@ -1,0 +1,206 @@
+"""SIGKILL to a random process of a run, again and again: in the end the files are those of a run that nobody disturbed."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from limbeck.checking import check_folder
+from limbeck.commit import PART
+from tests.chaos.outcome import Lost, Wrong
+
+ROOT = Path(__file__).parents[2]
+LOG = re.compile(r"/?logs/([a-z_0-9]+)/")
+PATIENCE = 900.0  # seconds that a disturbed run may take to end; it hangs if it takes longer
+NOT_ARTIFACTS = (".prov.json", ".log", "summary.html")  # times and machines stand in these
+
+
+@dataclass
+class Tally:
+    """What was killed: the rules that a killed process belonged to, and the kinds of processes."""
+
+    rules: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def kills(self) -> int:
+        return sum(self.kinds.values())
+
+
+def members(session: int) -> Iterator[int]:
+    """Living processes of a session."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(about[3]) == session and about[0] != "Z":
+            yield int(entry.name)
+
+
+def rule_of(pid: int) -> str | None:
+    """The rule whose job a process is: its command line names the log, or its standard error is the log."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        log = words[words.index("--log") + 1] if "--log" in words else os.readlink(f"/proc/{pid}/fd/2")
+    except (OSError, IndexError):
+        return None
+    found = LOG.search(log)
+    return found[1] if found else None
+
+
+def kind_of(pid: int) -> str:
+    """snakemake, server, job, or what else takes part."""
+    if rule_of(pid):
+        return "job"
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "other"
+    if b"limbeck.warm" in words:
+        return "server"
+    return "snakemake" if any(word.endswith(b"snakemake") for word in words[:3]) else "other"
+
+
+def disturb(command: str, folder: Path, env: Mapping[str, str], kills: int, rules: set[str], seed: int, pause: float) -> Tally:
+    """Start a command in a folder again and again, and kill one of its processes each time, until there were enough.
+
+    rules: each is to be hit; every other kill waits for a job of one that was not. pause: mean seconds before the others.
+    """
+    rng, tally = random.Random(seed), Tally()
+    while tally.kills < kills or rules - set(tally.rules):
+        done = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=dict(env),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        before, started = tally.kills, time.monotonic()
+        while done.poll() is None or any(members(done.pid)):
+            if time.monotonic() - started > PATIENCE:
+                os.killpg(done.pid, signal.SIGKILL)
+                raise Wrong(f"seed {seed}: a run hangs after {tally}")
+            missing = rules - set(tally.rules)
+            if missing and (tally.kills % 2 or tally.kills >= kills):
+                _kill_one_of(missing, done.pid, rng, tally)
+            else:
+                time.sleep(rng.expovariate(1 / pause))
+                _kill_any(done.pid, rng, tally)
+            time.sleep(0.05)
+        if tally.kills == before and done.returncode == 0:  # it came to its end: nothing left to disturb
+            break
+    return tally
+
+
+def _kill_any(session: int, rng: random.Random, tally: Tally) -> None:
+    alive = sorted(members(session))
+    if alive:
+        _kill(rng.choice(alive), tally)
+
+
+def _kill_one_of(rules: set[str], session: int, rng: random.Random, tally: Tally) -> None:
+    jobs = [pid for pid in sorted(members(session)) if rule_of(pid) in rules]
+    if jobs:
+        time.sleep(rng.choice([0, 0, 0.2, 1]) * rng.random())
+        _kill(rng.choice(jobs), tally)
+
+
+def _kill(pid: int, tally: Tally) -> None:
+    kind, rule = kind_of(pid), rule_of(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    tally.kinds[kind] += 1
+    if rule:
+        tally.rules[rule] += 1
+
+
+def artifacts(results: Path) -> dict[str, Path]:
+    """Files below a results folder that do not depend on times or machines, by name."""
+    files = (path for path in results.rglob("*") if path.is_file() and not path.name.endswith(NOT_ARTIFACTS))
+    return {str(path.relative_to(results)): path for path in files if path.name != "README.md"}
+
+
+def compare(results: Path, undisturbed: Path) -> int:
+    """How many files of a disturbed run are those of the other; all must be, and nothing may be left over."""
+    found, wanted = artifacts(results), artifacts(undisturbed)
+    if lost := sorted(set(wanted) - set(found)):
+        raise Lost(f"{len(lost)} files are missing, e.g. {lost[0]}")
+    if more := sorted(set(found) - set(wanted)):
+        raise Wrong(f"left over: {more[:5]}")
+    if left := [path for path in results.rglob(f".*{PART}")]:
+        raise Wrong(f"left over: {left[:5]}")
+    for name, path in wanted.items():
+        if path.read_bytes() != found[name].read_bytes():
+            raise Wrong(f"{name} has other bytes")
+    if damaged := check_folder(results).damaged:
+        raise Wrong(damaged[0])
+    return len(wanted)
+
+
+def plain(command: str, folder: Path, env: Mapping[str, str]) -> None:
+    """The command, undisturbed; what is left of locks and incomplete marks must not stop it."""
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=dict(env), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Lost(f"{command} fails afterwards: {(done.stdout + done.stderr)[-2000:]}")
+    if marks := list((folder / ".snakemake/incomplete").glob("*")):
+        raise Wrong(f"marked as incomplete after the last run: {marks[:3]}")
+
+
+def rules_of(command: str, folder: Path, env: Mapping[str, str]) -> set[str]:
+    """The rules of which a run has jobs that compute."""
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=dict(env), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return {found for found in re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE) if found != "all"}
+
+
+def clean_environment() -> dict[str, str]:
+    """Without the server of whoever runs this."""
+    return {key: value for key, value in os.environ.items() if key not in ("LIMBECK_WARM", "LIMBECK_SNAKEMAKE")}
+
+
+def small_run(kills: int, seed: int, folder: Path, make: Callable[[Path], tuple[str, str, Path]]) -> Tally:
+    """The same with a small workflow; ``make`` gives the command, that of its dry run, and its results, for a folder."""
+    env = clean_environment()
+    command, dry, results = make(folder / "disturbed")
+    rules = rules_of(dry, folder / "disturbed", env)
+    tally = disturb(command, folder / "disturbed", env, kills, rules, seed, 3.0)
+    plain(command, folder / "disturbed", env)
+    other, _, undisturbed = make(folder / "undisturbed")
+    plain(other, folder / "undisturbed", env)
+    compare(results, undisturbed)
+    return tally
+
+
+def copy_of_the_repository(folder: Path) -> None:
+    """What git has of it, with the environment that is installed here."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(Path(sys.prefix))
+
+
+def demo(kills: int, seed: int, folder: Path) -> Tally:
+    """``make demo`` in a copy of the repository against that in the repository itself, which is run first if it has not been."""
+    env = {**clean_environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    plain("make demo", ROOT, env)
+    copy_of_the_repository(folder)
+    rules = rules_of("snakemake -n", folder, env)
+    tally = disturb("make demo", folder, env, kills, rules, seed, 12.0)
+    plain("make demo", folder, env)
+    compare(folder / "results", ROOT / "results")
+    return tally
