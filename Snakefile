@@ -43,7 +43,9 @@ ENVIRONMENT = str(
 os.environ.setdefault(
     records.COMMAND,
     records.command(
-        workflow.config_settings.configfiles, workflow.config_settings.config_args
+        workflow.main_snakefile,
+        workflow.config_settings.configfiles,
+        workflow.config_settings.config_args,
     ),
 )
 BIN, SOURCES = (

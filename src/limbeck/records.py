@@ -22,10 +22,12 @@ SIDECAR = ".prov.json"
 COMMAND = "LIMBECK_SNAKEMAKE"  # the command line up to the target with which the run was started
 
 
-def command(configfiles: Sequence[Path], settings: Sequence[str] | None) -> str:
-    """Snakemake as it was started, by its ``--configfile`` and ``--config``."""
+def command(snakefile: str, configfiles: Sequence[Path], settings: Sequence[str] | None) -> str:
+    """Snakemake as it was started in the current folder."""
+    here = os.path.relpath(snakefile)
+    main = ["--snakefile", here] if here != "Snakefile" else []
     files = ["--configfile", *map(os.path.relpath, configfiles)] if configfiles else []
-    return shlex.join(["snakemake", *files, *(["--config", *settings] if settings else [])])
+    return shlex.join(["snakemake", *main, *files, *(["--config", *settings] if settings else [])])
 
 
 def rebuild(*paths: Path | str) -> str:
