@@ -19,6 +19,7 @@ from limbeck import warm
 from limbeck.data.paths import package_path
 from limbeck.plan import Plan
 from tests import forked
+from tests.tiny_priors import save_tiny_dit
 
 ROOT = Path(__file__).parents[1]
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,21 +28,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random DiT and VAE for fashion's ten classes, 32x32 grayscale, in diffusers' layout."""
-    from limbeck.config import DitTraining, VaeTraining
-    from limbeck.data.sources.arrays import FASHION_CLASSES
-    from limbeck.priors import dit
-    from limbeck.priors.training import build_dit, build_vae
-    from limbeck.stages.prior import SCHEDULER
-
+    """The folder of ``save_tiny_dit``; not to be changed."""
     folder = tmp_path_factory.mktemp("prior") / "tiny-dit"
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        vae = build_vae(1, 32, VaeTraining(block_out_channels=(8, 8, 8)))
-        model = build_dit(4, 8, 10, DitTraining(layers=1, heads=2, head_dim=8))
-        for parameter in model.parameters():  # leave the zero initialisation, so that the class matters
-            torch.nn.init.normal_(parameter, std=0.1)
-    dit.save(folder, model, vae, SCHEDULER, dict(enumerate(FASHION_CLASSES)))
+    save_tiny_dit(folder)
     return folder
 
 

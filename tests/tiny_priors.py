@@ -225,3 +225,20 @@ def numbered_dit(folder: Path, learned: bool = True, classes: int = 1000, seed: 
         pipe.register_to_config(id2label=names)
         pipe.save_pretrained(folder)
     return folder
+
+
+def save_tiny_dit(folder: Path) -> None:
+    """A random DiT and VAE for fashion's ten classes, 32x32 grayscale, in diffusers' layout."""
+    from limbeck.config import DitTraining, VaeTraining
+    from limbeck.data.sources.arrays import FASHION_CLASSES
+    from limbeck.priors import dit
+    from limbeck.priors.training import build_dit, build_vae
+    from limbeck.stages.prior import SCHEDULER
+
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        vae = build_vae(1, 32, VaeTraining(block_out_channels=(8, 8, 8)))
+        model = build_dit(4, 8, 10, DitTraining(layers=1, heads=2, head_dim=8))
+        for parameter in model.parameters():  # leave the zero initialisation, so that the class matters
+            torch.nn.init.normal_(parameter, std=0.1)
+    dit.save(folder, model, vae, SCHEDULER, dict(enumerate(FASHION_CLASSES)))

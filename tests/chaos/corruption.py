@@ -3,22 +3,20 @@
 import os
 import random
 import re
-import shlex
 import subprocess
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from limbeck.artifacts import JSON_SCHEMAS
 from limbeck.checking import check_folder
 from limbeck.errors import ArtifactError
-from limbeck.priors.files import MANIFEST, verify
+from limbeck.priors.files import DELTA, LOSS, MANIFEST, RECORD, verify
 from limbeck.records import SIDECAR, SUFFIX, check_hashes, read_json, read_sidecar
 from limbeck.store import Artifact
-from tests.chaos.kill import clean_environment
 from tests.chaos.outcome import Lost, Wrong
+from tests.chaos.runs import OPTIONS, SmallRun, clean_environment
 
 Damage = Callable[[bytes, random.Random], bytes]
 
@@ -114,7 +112,7 @@ def _read(path: Path, good: bytes, where: str) -> None:
         elif (path.parent / MANIFEST).is_file() or (path.parent.parent / MANIFEST).is_file():
             folder = path.parent if (path.parent / MANIFEST).is_file() else path.parent.parent
             verify(folder)
-            if path.suffix == ".safetensors":
+            if path.name not in (RECORD, LOSS, DELTA):
                 raise Wrong(f"{where}: {path} is read without a word")
             return
         elif path.name == "model.safetensors":
@@ -180,36 +178,28 @@ def _of_version(path: Path, version: int) -> bytes:
     return content
 
 
-def repaired(results: Path, folder: Path, run: str, count: int, seed: int) -> int:
-    """Damage what jobs read and start the run: it stops with a line that has the command that repairs, and that one does.
-
-    run: the command, in ``folder``. The last step of every method is removed first, so that there is something to do.
-    """
-    rng, env = random.Random(seed), clean_environment()
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    pages = [path for path in results.glob("*/*/summary.html")]
-    read = [path for path in files_of(results) if path.name.endswith((SUFFIX, "teacher.json")) and "distilled" in path.name]
+def repaired(run: SmallRun, count: int, seed: int) -> int:
+    """Damage distilled sets and start the run: it stops with a line that has the command which repairs them, and that one does."""
+    rng, env, results = random.Random(seed), clean_environment(), run.results
+    read = sorted(path for path in files_of(results) if path.name.startswith("distilled"))
     for number in range(count):
-        path = rng.choice(sorted(read))
-        for page in pages:
-            page.unlink(missing_ok=True)
+        path = rng.choice(read)
         good = path.read_bytes()
-        bad = good
-        while bad == good:
-            bad = rng.choice([truncated, emptied, cut])(good, rng)
-        path.write_bytes(bad)
+        path.write_bytes(rng.choice([truncated, emptied])(good, rng))
         where = f"seed {seed}, {number}: {path}"
-        done = subprocess.run(["bash", "-c", run], cwd=folder, env=env, capture_output=True, text=True, check=False)
-        found = re.search(rf"limbeck: error: ({re.escape(str(path))}: [^\n]*; rebuild it: ([^\n]*))", done.stdout + done.stderr)
-        if done.returncode == 0 or found is None:
-            raise Wrong(f"{where}: the run ends with {done.returncode} and {(done.stdout + done.stderr)[-1500:]}")
-        told = f"{found[2]} --cores 2 --rerun-incomplete --quiet all"
-        again = subprocess.run(["bash", "-c", told], cwd=folder, env=env, capture_output=True, text=True, check=False)
-        if again.returncode or path.read_bytes() != good:
-            raise Lost(f"{where}: {shlex.quote(told)} ends with {again.returncode}: {(again.stdout + again.stderr)[-1500:]}")
-        last = subprocess.run(["bash", "-c", run], cwd=folder, env=env, capture_output=True, text=True, check=False)
-        if last.returncode:
-            raise Lost(f"{where}: {(last.stdout + last.stderr)[-1500:]}")
+        code, said = _done(run.command, run.folder, env)
+        found = re.search(rf"limbeck: error: {re.escape(str(path))}: [^\n]*; rebuild it: ([^\n]*)", said)
+        if not code or found is None:
+            raise Wrong(f"{where}: the run ends with {code} and {said[-1500:]}")
+        for command in (f"{found[1]} --cores 2 {OPTIONS}", run.command):
+            code, said = _done(command, run.folder, env)
+            if code or path.read_bytes() != good:
+                raise Lost(f"{where}: {command} ends with {code}: {said[-1500:]}")
         if damage := check_folder(results).damaged:
             raise Wrong(f"{where}: {damage[0]}")
     return count
+
+
+def _done(command: str, folder: Path, env: Mapping[str, str]) -> tuple[int, str]:
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=dict(env), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr

@@ -9,15 +9,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.checking import check_folder
 from limbeck.commit import PART
 from tests.chaos.outcome import Lost, Wrong
+from tests.chaos.runs import ROOT, SmallRun, clean_environment
 
-ROOT = Path(__file__).parents[2]
 LOG = re.compile(r"/?logs/([a-z_0-9]+)/")
 PATIENCE = 900.0  # seconds that a disturbed run may take to end; it hangs if it takes longer
 NOT_ARTIFACTS = (".prov.json", ".log", "summary.html")  # times and machines stand in these
@@ -139,7 +139,7 @@ def compare(results: Path, undisturbed: Path) -> int:
         raise Lost(f"{len(lost)} files are missing, e.g. {lost[0]}")
     if more := sorted(set(found) - set(wanted)):
         raise Wrong(f"left over: {more[:5]}")
-    if left := [path for path in results.rglob(f".*{PART}")]:
+    if left := list(results.rglob(f".*{PART}")):
         raise Wrong(f"left over: {left[:5]}")
     for name, path in wanted.items():
         if path.read_bytes() != found[name].read_bytes():
@@ -166,21 +166,14 @@ def rules_of(command: str, folder: Path, env: Mapping[str, str]) -> set[str]:
     return {found for found in re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE) if found != "all"}
 
 
-def clean_environment() -> dict[str, str]:
-    """Without the server of whoever runs this."""
-    return {key: value for key, value in os.environ.items() if key not in ("LIMBECK_WARM", "LIMBECK_SNAKEMAKE")}
-
-
-def small_run(kills: int, seed: int, folder: Path, make: Callable[[Path], tuple[str, str, Path]]) -> Tally:
-    """The same with a small workflow; ``make`` gives the command, that of its dry run, and its results, for a folder."""
-    env = clean_environment()
-    command, dry, results = make(folder / "disturbed")
-    rules = rules_of(dry, folder / "disturbed", env)
-    tally = disturb(command, folder / "disturbed", env, kills, rules, seed, 3.0)
-    plain(command, folder / "disturbed", env)
-    other, _, undisturbed = make(folder / "undisturbed")
-    plain(other, folder / "undisturbed", env)
-    compare(results, undisturbed)
+def small(kills: int, seed: int, folder: Path) -> Tally:
+    """A small workflow with most rules, killed and then compared to one that was not."""
+    env, methods = clean_environment(), ["random", "mgd", "manifoldgd", "d3hr", "ims3"]
+    disturbed, other = (SmallRun(folder / name, methods) for name in ("disturbed", "undisturbed"))
+    tally = disturb(disturbed.command, disturbed.folder, env, kills, rules_of(disturbed.dry, disturbed.folder, env), seed, 3.0)
+    plain(disturbed.command, disturbed.folder, env)
+    plain(other.command, other.folder, env)
+    compare(disturbed.results, other.results)
     return tally
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.records import SUFFIX
+from tests.chaos import corruption
 from tests.conftest import ROOT, Workflow, make_workflow
 
 MGD = sorted([*((rule, "mgd") for rule in ("sample", "export", "embed", "measure", "train")), ("report", "")])
@@ -63,6 +64,26 @@ def test_check_reads_every_file_that_matters(built):
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         assert len(found.again) == 1, path
         assert path in (found.again[0], *found.again[0].parent.rglob("*")), path
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("how", "count"),
+    [
+        (corruption.flipped, 200),
+        (corruption.truncated, 40),
+        (corruption.emptied, 20),
+        (corruption.cut, 20),
+        (corruption.appended, 20),
+    ],
+)
+def test_damage_is_found_wherever_it_is(built, how, count):
+    assert corruption.harm(built.results, count, 0, how) == count
+
+
+@pytest.mark.long
+def test_other_artifacts_in_a_place_are_found(built):
+    assert corruption.swapped(built.results, 20, 0) == 20
 
 
 @pytest.mark.long
