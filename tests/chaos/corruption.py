@@ -181,7 +181,7 @@ def _of_version(path: Path, version: int) -> bytes:
 def repaired(run: SmallRun, count: int, seed: int) -> int:
     """Damage distilled sets and start the run: it stops with a line that has the command which repairs them, and that one does."""
     rng, env, results = random.Random(seed), clean_environment(), run.results
-    read = sorted(path for path in files_of(results) if path.name.startswith("distilled"))
+    read = sorted(path for path in files_of(results) if path.name.startswith("distilled") and path.name.endswith(SUFFIX))
     for number in range(count):
         path = rng.choice(read)
         good = path.read_bytes()

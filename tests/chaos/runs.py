@@ -27,18 +27,8 @@ class SmallRun:
         if not prior.exists():
             save_tiny_dit(prior)
         flow = make_workflow(folder, prior, run={"methods": list(methods)})
-        snakemake = [
-            "snakemake",
-            "-s",
-            str(ROOT / "Snakefile"),
-            "--directory",
-            ".",
-            "--cores",
-            "2",
-            "--configfile",
-            *flow.configs(),
-        ]
+        start = ["snakemake", "-s", str(ROOT / "Snakefile"), "--directory", ".", "--cores", "2", "--configfile", *flow.configs()]
         unlock = [sys.executable, str(ROOT / "workflow/scripts/unlock_stale.py")]
         self.folder, self.results = folder, flow.results
-        self.dry = f"{shlex.join(snakemake)} -n"
-        self.command = f"{shlex.join(unlock)} && {shlex.join(snakemake)} {OPTIONS}"
+        self.dry = f"{shlex.join(start)} -n"
+        self.command = f"{shlex.join(unlock)} && {shlex.join(start)} {OPTIONS}"
