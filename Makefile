@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE =
 # no terminal output is lost in logs, no network is asked for weights
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-cluster lint bench bench-gpu table sweeps prior clean
+.PHONY: setup demo test test-cluster test-chaos chaos lint bench bench-gpu table sweeps prior clean
 
 setup: .venv/.done
 
@@ -28,6 +28,14 @@ test: setup
 # a real Slurm on this host (docs/CLUSTER.md): Debian, as root; and an S3 server on loopback; a few minutes
 test-cluster: setup
 	LIMBECK_SLURM=required LIMBECK_S3=1 $(BIN)/python -m pytest tests/cluster
+
+# what can go wrong, done on purpose: a short version of every fault; a few minutes
+test-chaos: setup
+	$(BIN)/python -m pytest -m chaos tests/chaos
+
+# the long version, the demo killed at 60 random moments among it: a table of what was tried, survived, lost and wrong; an hour and more
+chaos: setup
+	$(BIN)/python -m tests.chaos
 
 lint: setup
 	$(BIN)/ruff check .

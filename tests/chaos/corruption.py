@@ -4,6 +4,7 @@ import os
 import random
 import re
 import subprocess
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -203,3 +204,28 @@ def repaired(run: SmallRun, count: int, seed: int) -> int:
 def _done(command: str, folder: Path, env: Mapping[str, str]) -> tuple[int, str]:
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=dict(env), capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
+
+
+def _harmed(count: int, seed: int) -> int:
+    """Every kind of damage to the files of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = _made(Path(folder))
+        done = sum(harm(run.results, count, seed, how) for how in (flipped, truncated, emptied, cut, appended))
+        return done + swapped(run.results, count, seed)
+
+
+def _repaired(count: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        return repaired(_made(Path(folder)), count, seed)
+
+
+def _made(folder: Path) -> SmallRun:
+    run = SmallRun(folder / "w", ["random", "mgd", "manifoldgd", "d3hr", "ims3"])
+    subprocess.run(["bash", "-c", run.command], cwd=run.folder, env=clean_environment(), check=True, capture_output=True)
+    return run
+
+
+FAULTS = [
+    ("damaged or exchanged files", _harmed, 40, 500),
+    ("damage, then the command that is named", _repaired, 1, 8),
+]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -197,3 +198,18 @@ def demo(kills: int, seed: int, folder: Path) -> Tally:
     plain("make demo", folder, env)
     compare(folder / "results", ROOT / "results")
     return tally
+
+
+def _small(count: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        return small(count, seed, Path(folder)).kills
+
+
+def _demo(count: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        tally = demo(count, seed, Path(folder))
+    print(f"killed: {dict(tally.kinds)}; jobs by rule: {dict(tally.rules)}")
+    return tally.kills
+
+
+FAULTS = [("SIGKILL, a small run", _small, 12, 60), ("SIGKILL, make demo", _demo, 0, 60)]
