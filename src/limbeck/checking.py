@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from zipfile import BadZipFile, ZipFile
 from limbeck.artifacts import JSON_SCHEMAS
 from limbeck.commit import digest
 from limbeck.errors import ArtifactError, LimbeckError
-from limbeck.records import SIDECAR, SUFFIX, foreign, outputs_of, read_json, read_sidecar, rebuild, sidecar_of
+from limbeck.records import SIDECAR, SUFFIX, foreign, outputs_of, read_json, read_sidecar, rebuild, sidecar_of, spec_digest
 from limbeck.store import Artifact
 
 
@@ -55,6 +56,24 @@ def check_folder(folder: Path) -> Findings:
         if path not in found.again and not path.name.endswith(SIDECAR):
             _json(path, found, path in known)
     return found
+
+
+def check_planned(found: Findings, configfiles: Sequence[Path], snakefile: Path) -> None:
+    """Compare the parameters that every job of a run would have now with those that its sidecar says it had.
+
+    Raises
+    ------
+    LimbeckError: a file is missing, or the config is refused.
+    """
+    from limbeck.costs.jobs import planned
+
+    for job in planned(configfiles, snakefile=snakefile, cores=1, everything=True).jobs:
+        sidecar = Path(job.sidecar)
+        if job.sidecar and sidecar.is_file():
+            with suppress(ArtifactError):  # found already
+                if read_sidecar(sidecar)["spec"] != spec_digest(json.loads(job.spec)):
+                    path = outputs_of(sidecar)[0]
+                    found.add(path, f"{path}: made with other parameters than the config has now; {rebuild(path)}")
 
 
 def _outputs(sidecar: Path, found: Findings, pool: ThreadPoolExecutor) -> set[Path]:

@@ -89,7 +89,7 @@ def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, fl
     """Parse the spec; afterwards write the sidecar: what the stage ``measured`` of itself, and the hashes of what it wrote."""
     from limbeck.commit import journal
     from limbeck.provenance import record, used
-    from limbeck.records import write_sidecar
+    from limbeck.records import spec_digest, write_sidecar
 
     parsed = json.loads(spec)
     started, before = time.monotonic(), used()["cpu_seconds"]
@@ -98,7 +98,7 @@ def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, fl
         yield parsed
     named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
     about = record(time.monotonic() - started, parsed["code"], named) | used() | {"start_cpu_seconds": before} | (measured or {})
-    write_sidecar(prov, about, written)
+    write_sidecar(prov, {**about, "spec": spec_digest(parsed)}, written)
 
 
 @app.command()
@@ -600,11 +600,19 @@ def show(artifact: Path = typer.Argument(help="a .zarr.zip or a JSON result")) -
 
 
 @app.command()
-def check(folder: Path = typer.Argument(help="results folder, or one artifact")) -> None:
+def check(
+    folder: Path = typer.Argument(help="results folder, or one artifact"),
+    *,
+    planned: bool = typer.Option(False, help="also that it is what the config says now, e.g. of results from elsewhere"),
+    configfile: list[Path] = typer.Option([], help="laid over config.yaml in this order, as of snakemake"),
+    snakefile: Path = typer.Option(Path("Snakefile")),
+) -> None:
     """Verify the hash and the schema of every file that a job below a folder has written."""
-    from limbeck.checking import check_folder, report
+    from limbeck.checking import check_folder, check_planned, report
 
     found = check_folder(folder)
+    if planned:
+        check_planned(found, configfile, snakefile)
     print(*report(found), sep="\n")
     if found.damaged:
         raise typer.Exit(1)

@@ -19,6 +19,8 @@ from limbeck.errors import ArtifactError
 
 SUFFIX = ".zarr.zip"
 SIDECAR = ".prov.json"
+# Parts of a spec that decide reruns but are not parameters: they must not change an artifact's bytes.
+NOT_PARAMS = ("code", "stamp")
 COMMAND = "LIMBECK_SNAKEMAKE"  # the command line up to the target with which the run was started
 
 
@@ -68,6 +70,12 @@ def foreign(path: Path | str) -> ArtifactError:
 def sidecar_of(path: Path) -> Path:
     """Where the job that wrote an artifact or a JSON result says so."""
     return path.with_name(path.name.removesuffix(SUFFIX).removesuffix(".json") + SIDECAR)
+
+
+def spec_digest(spec: Mapping[str, Any]) -> str:
+    """SHA-256 of a job's parameters, without what decides reruns alone."""
+    kept = {key: value for key, value in spec.items() if key not in NOT_PARAMS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def write_sidecar(path: Path, about: Mapping[str, Any], written: Mapping[Path, str]) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,24 @@ def test_damage_is_found_wherever_it_is(built, how, count):
 @pytest.mark.long
 def test_other_artifacts_in_a_place_are_found(built):
     assert corruption.swapped(built.results, 20, 0) == 20
+
+
+@pytest.mark.long
+def test_results_of_another_config_are_found(flow):
+    """With their sidecars, from a run elsewhere: Snakemake knows nothing of their parameters."""
+
+    def check() -> subprocess.CompletedProcess[str]:
+        options = [f"--configfile={path}" for path in flow.configs()]
+        command = [sys.executable, "-m", "limbeck", "check", str(flow.results), "--planned", *options]
+        command += [f"--snakefile={ROOT / 'Snakefile'}"]
+        return subprocess.run(command, cwd=flow.folder, env=flow.env, capture_output=True, text=True, check=False)
+
+    done = check()
+    assert done.returncode == 0, done.stdout + done.stderr
+    flow.overlay["methods"]["mgd"]["weight"] = 0.2
+    done, path = check(), flow.results / "fashion-mini/tiny/mgd/ipc2/seed0/distilled-0.zarr.zip"
+    assert done.returncode == 1
+    assert f"{path}: made with other parameters than the config has now; rebuild it: snakemake" in done.stdout
 
 
 @pytest.mark.long

@@ -18,12 +18,17 @@ CHECKSUMS = 50 * 10**9  # bytes up to which a file's content is compared, as in 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: its rule, its wildcards, the threads that it takes, and the places in the list of those that it waits for."""
+    """One job: its rule, its wildcards, the threads that it takes, and the places in the list of those that it waits for.
+
+    spec: its params string, sidecar: where it says what it did; empty where it has none.
+    """
 
     rule: str
     wildcards: dict[str, str]
     threads: int
     after: tuple[int, ...]
+    spec: str = ""
+    sidecar: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,10 @@ def planned(
         jobs = sorted(found.dag.needrun_jobs(), key=lambda job: (job.rule.name, sorted(job.wildcards_dict.items())))
         places = {job: place for place, job in enumerate(jobs)}
         waits = (tuple(places[each] for each in found.dag.dependencies[job] if each in places) for job in jobs)
-        listed = [Job(job.rule.name, dict(job.wildcards_dict), job.threads, after) for job, after in zip(jobs, waits, strict=True)]
+        listed = [
+            Job(job.rule.name, dict(job.wildcards_dict), job.threads, after, job.params.get("spec", ""), job.output.get("prov", ""))
+            for job, after in zip(jobs, waits, strict=True)
+        ]
         return Workflow(found.globals["PLAN"], listed)
 
 

@@ -17,12 +17,11 @@ import numpy as np
 
 from limbeck.artifacts import Schema
 from limbeck.errors import LimbeckError
+from limbeck.records import NOT_PARAMS
 from limbeck.store import Artifact, create
 
 Spec = Mapping[str, Any]
 T = TypeVar("T")
-# Parts of a spec that decide reruns but are not parameters: they must not change an artifact's bytes.
-NOT_PARAMS = ("code", "stamp")
 LEFT_OUT = "left_out"  # attribute: source ids of images that could not be decoded
 
 
