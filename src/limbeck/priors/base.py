@@ -162,8 +162,9 @@ def load_pipeline(kind: type[DiffusionPipeline], name: str, absent: Sequence[str
 
     Raises
     ------
-    LimbeckError: one line: what is missing and where it is looked for, or why it cannot be read.
+    LimbeckError: one line: what is missing and where it is looked for, why it cannot be read, which file is not as it was stored.
     """
+    verify(Path(name))
     options = {"dtype": torch.float32, "use_safetensors": True, "low_cpu_mem_usage": False, **options}
     try:
         index = kind.load_config(name)

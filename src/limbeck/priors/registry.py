@@ -4,8 +4,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.priors.files import verify
-
 if TYPE_CHECKING:
     from limbeck.priors.base import Prior
 
@@ -26,11 +24,5 @@ def family(name: str) -> Any:
 
 
 def load_prior(name: str, folder: Path, size: int, **options: Any) -> "Prior":
-    """The prior stored in ``folder`` for images of side ``size``.
-
-    Raises
-    ------
-    LimbeckError: its files are not those that were stored, or cannot be loaded.
-    """
-    verify(folder)
+    """The prior stored in ``folder`` for images of side ``size``."""
     return family(name)(folder, size, **options)

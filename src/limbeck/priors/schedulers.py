@@ -9,11 +9,14 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
+from limbeck.priors.files import verify
+
 Scheduler: TypeAlias = DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler | FlowMatchEulerDiscreteScheduler
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The scheduler_config.json of a stored prior."""
+    """The scheduler_config.json of a stored prior; refused where it is not as it was stored."""
+    verify(path.parent.parent, f"{path.parent.name}/")
     return dict(DDIMScheduler.load_config(path.parent))
 
 
