@@ -54,7 +54,9 @@ BIN, SOURCES = (
 )
 shell.prefix(
     "set -euo pipefail; export LIMBECK_DIE_WITH_PARENT=1"
-    f" PATH=${{{{CONDA_PREFIX:+$CONDA_PREFIX/bin:}}}}{BIN}:$PATH PYTHONPATH=${{{{PYTHONPATH:+$PYTHONPATH:}}}}{SOURCES}; "
+    f" PATH=${{{{CONDA_PREFIX:+$CONDA_PREFIX/bin:}}}}{BIN}:$PATH PYTHONPATH=${{{{PYTHONPATH:+$PYTHONPATH:}}}}{SOURCES};"
+    # how a command is given several files as one argument
+    " lines() {{ printf '%s\\n' \"$@\"; }}; "
 )
 
 

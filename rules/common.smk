@@ -73,7 +73,7 @@ def given(*names):
     def options(w, input):
         found = ((name, input.get(name)) for name in names)
         return " ".join(
-            f"--{name} {files if isinstance(files, str) else files[0]}"
+            f"--{name} {shlex.quote(files if isinstance(files, str) else files[0])}"
             for name, files in found
             if files
         )

@@ -17,7 +17,7 @@ rule ingest:
     params:
         spec=spec("ingest"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} ingest --spec {params.spec:q} --images {output.images} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} ingest --spec {params.spec:q} --images {output.images:q} --prov {output.prov:q}"
 
 
 rule label:
@@ -40,8 +40,8 @@ rule label:
     params:
         spec=spec("label"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} label --spec {params.spec:q} --parents '{input.parents}'"
-        " --features '{input.features}' --images {output.images} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} label --spec {params.spec:q} --parents "$(lines {input.parents:q})"'
+        ' --features "$(lines {input.features:q})" --images {output.images:q} --prov {output.prov:q}'
 
 
 rule take_images:
@@ -65,8 +65,8 @@ rule take_images:
     params:
         spec=spec("take"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} take --spec {params.spec:q} --parents '{input.parents}'"
-        " --taken {output.taken} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} take --spec {params.spec:q} --parents "$(lines {input.parents:q})"'
+        " --taken {output.taken:q} --prov {output.prov:q}"
 
 
 rule encode:
@@ -90,8 +90,8 @@ rule encode:
     params:
         spec=spec("encode"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} encode --spec {params.spec:q} --images {input.images} --prior {input.prior[0]}"
-        " --latents {output.latents} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} encode --spec {params.spec:q} --images {input.images:q} --prior {input.prior[0]:q}"
+        " --latents {output.latents:q} --prov {output.prov:q}"
 
 
 use rule take_images as take_latents with:

@@ -23,8 +23,8 @@ rule reduce:
     params:
         spec=spec("reduce"),
     shell:
-        "exec python -m limbeck --threads 1 --log {log} reduce --workers {threads} --spec {params.spec:q} --points {input.points}"
-        " --embedding {output.embedding} --prov {output.prov}"
+        "exec python -m limbeck --threads 1 --log {log:q} reduce --workers {threads} --spec {params.spec:q} --points {input.points:q}"
+        " --embedding {output.embedding:q} --prov {output.prov:q}"
 
 
 rule fit:
@@ -44,8 +44,8 @@ rule fit:
     params:
         spec=spec("fit"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} fit --spec {params.spec:q} --points {input.points} --fit {output.fit}"
-        " --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} fit --spec {params.spec:q} --points {input.points:q} --fit {output.fit:q}"
+        " --prov {output.prov:q}"
 
 
 rule select:
@@ -68,5 +68,5 @@ rule select:
         spec=spec("select"),
         fitted=given("embedding", "fit"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} select --spec {params.spec:q} --points {input.points} {params.fitted}"
-        " --prototypes {output.prototypes} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} select --spec {params.spec:q} --points {input.points:q} {params.fitted}"
+        " --prototypes {output.prototypes:q} --prov {output.prov:q}"

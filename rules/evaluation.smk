@@ -15,8 +15,8 @@ rule hold_out:
     params:
         spec=spec("hold_out"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} hold_out --spec {params.spec:q} --train '{input.train}' --images {output.images}"
-        " --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} hold_out --spec {params.spec:q} --train "$(lines {input.train:q})" --images {output.images:q}'
+        " --prov {output.prov:q}"
 
 
 rule teacher:
@@ -42,9 +42,9 @@ rule teacher:
         spec=spec("teacher"),
         given=given("given"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} teacher --spec {params.spec:q} --train '{input.train}' --test '{input.test}'"
+        'exec python -m limbeck --threads {threads} --log {log:q} teacher --spec {params.spec:q} --train "$(lines {input.train:q})" --test "$(lines {input.test:q})"'
         " {params.given}"
-        " --weights {output.weights} --record {output.record} --prov {output.prov}"
+        " --weights {output.weights:q} --record {output.record:q} --prov {output.prov:q}"
 
 
 rule features:
@@ -69,8 +69,8 @@ rule features:
         spec=spec("features"),
         extractor=given("teacher", "record"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} features --spec {params.spec:q} --images {input.images} {params.extractor}"
-        " --features {output.features} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} features --spec {params.spec:q} --images {input.images:q} {params.extractor}"
+        " --features {output.features:q} --prov {output.prov:q}"
 
 
 rule embed:
@@ -95,8 +95,8 @@ rule embed:
         spec=spec("embed"),
         extractor=given("teacher", "record"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} embed --spec {params.spec:q} --images {input.images} {params.extractor}"
-        " --features {output.features} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} embed --spec {params.spec:q} --images {input.images:q} {params.extractor}"
+        " --features {output.features:q} --prov {output.prov:q}"
 
 
 use rule embed as embed_candidates with:
@@ -132,8 +132,8 @@ rule measure:
     params:
         spec=spec("measure"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} measure --spec {params.spec:q} --distilled '{input.distilled}' --images '{input.images}'"
-        " --train '{input.train}' --test '{input.test}' --metrics {output.metrics} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} measure --spec {params.spec:q} --distilled "$(lines {input.distilled:q})" --images "$(lines {input.images:q})"'
+        ' --train "$(lines {input.train:q})" --test "$(lines {input.test:q})" --metrics {output.metrics:q} --prov {output.prov:q}'
 
 
 rule soft_labels:
@@ -155,8 +155,8 @@ rule soft_labels:
     params:
         spec=spec("soft_labels"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} soft_labels --spec {params.spec:q} --distilled '{input.distilled}'"
-        " --teachers '{input.teachers}' --labels {output.labels} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} soft_labels --spec {params.spec:q} --distilled "$(lines {input.distilled:q})"'
+        ' --teachers "$(lines {input.teachers:q})" --labels {output.labels:q} --prov {output.prov:q}'
 
 
 rule train:
@@ -182,5 +182,5 @@ rule train:
         spec=spec("train"),
         held=given("held"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} train --spec {params.spec:q} --distilled '{input.distilled}' --test '{input.test}'"
-        " {params.held} --teachers '{input.teachers}' --stored '{input.stored}' --result {output.result} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} train --spec {params.spec:q} --distilled "$(lines {input.distilled:q})" --test "$(lines {input.test:q})"'
+        ' {params.held} --teachers "$(lines {input.teachers:q})" --stored "$(lines {input.stored:q})" --result {output.result:q} --prov {output.prov:q}'

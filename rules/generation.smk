@@ -25,8 +25,8 @@ rule pick:
     params:
         spec=spec("pick"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} pick --spec {params.spec:q} --images {input.images} --prototypes {input.prototypes}"
-        " --distilled {output.distilled} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} pick --spec {params.spec:q} --images {input.images:q} --prototypes {input.prototypes:q}"
+        " --distilled {output.distilled:q} --prov {output.prov:q}"
 
 
 rule imported:
@@ -51,8 +51,8 @@ rule imported:
     params:
         spec=spec("imported"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} imported --spec {params.spec:q} --images {input.images}"
-        " --distilled {output.distilled} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} imported --spec {params.spec:q} --images {input.images:q}"
+        " --distilled {output.distilled:q} --prov {output.prov:q}"
 
 
 rule invert:
@@ -80,8 +80,8 @@ rule invert:
         spec=spec("invert"),
         refined=given("refiner"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} invert --spec {params.spec:q} --latents {input.latents}"
-        " --prior {input.prior[0]} {params.refined} --statistics {output.statistics} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} invert --spec {params.spec:q} --latents {input.latents:q}"
+        " --prior {input.prior[0]:q} {params.refined} --statistics {output.statistics:q} --prov {output.prov:q}"
 
 
 use rule take_images as take_statistics with:
@@ -115,8 +115,8 @@ rule draw:
     params:
         spec=spec("draw"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} draw --spec {params.spec:q} --statistics {input.statistics}"
-        " --starts {output.starts} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} draw --spec {params.spec:q} --statistics {input.statistics:q}"
+        " --starts {output.starts:q} --prov {output.prov:q}"
 
 
 rule reencode:
@@ -139,8 +139,8 @@ rule reencode:
     params:
         spec=spec("reencode"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} reencode --spec {params.spec:q} --images {input.images}"
-        " --prototypes {input.prototypes} --prior {input.prior[0]} --targets {output.targets} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} reencode --spec {params.spec:q} --images {input.images:q}"
+        " --prototypes {input.prototypes:q} --prior {input.prior[0]:q} --targets {output.targets:q} --prov {output.prov:q}"
 
 
 rule tangents:
@@ -162,8 +162,8 @@ rule tangents:
     params:
         spec=spec("tangents"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} tangents --spec {params.spec:q} --latents {input.latents}"
-        " --prototypes {input.prototypes} --scheduler {input.scheduler} --tangents {output.tangents} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} tangents --spec {params.spec:q} --latents {input.latents:q}"
+        " --prototypes {input.prototypes:q} --scheduler {input.scheduler:q} --tangents {output.tangents:q} --prov {output.prov:q}"
 
 
 rule sample:
@@ -204,8 +204,8 @@ rule sample:
             "starts",
         ),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} sample --spec {params.spec:q} --images {input.images} --prior {input.prior[0]} {params.given}"
-        " --distilled {output.distilled} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} sample --spec {params.spec:q} --images {input.images:q} --prior {input.prior[0]:q} {params.given}"
+        " --distilled {output.distilled:q} --prov {output.prov:q}"
 
 
 # a candidate group is the method's sampling under a seed of its own, so one more group samples only that one
@@ -241,8 +241,8 @@ rule choose:
         groups=folders_of_groups,
         shards=lambda w: len(PLAN.shards(w.dataset)),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} choose --spec {params.spec:q} --candidates '{params.groups}'"
-        " --shards {params.shards} --real '{input.real}' --subgroups {output.subgroups} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} choose --spec {params.spec:q} --candidates "$(lines {params.groups:q})"'
+        ' --shards {params.shards} --real "$(lines {input.real:q})" --subgroups {output.subgroups:q} --prov {output.prov:q}'
 
 
 rule keep:
@@ -266,8 +266,8 @@ rule keep:
     params:
         spec=spec("keep"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} keep --spec {params.spec:q} --candidates '{input.candidates}'"
-        " --subgroups {input.subgroups} --distilled {output.distilled} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} keep --spec {params.spec:q} --candidates "$(lines {input.candidates:q})"'
+        " --subgroups {input.subgroups:q} --distilled {output.distilled:q} --prov {output.prov:q}"
 
 
 rule export:
@@ -290,5 +290,5 @@ rule export:
     params:
         spec=spec("export"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} export --spec {params.spec:q} --distilled '{input.distilled}' --classes {output.classes}"
-        " --archive {output.archive} --prov {output.prov}"
+        'exec python -m limbeck --threads {threads} --log {log:q} export --spec {params.spec:q} --distilled "$(lines {input.distilled:q})" --classes {output.classes:q}'
+        " --archive {output.archive:q} --prov {output.prov:q}"

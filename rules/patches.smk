@@ -22,8 +22,8 @@ rule score:
     params:
         spec=spec("score"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} score --spec {params.spec:q} --images {input.images} --latents {input.latents}"
-        " --prior {input.prior[0]} --scores {output.scores} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} score --spec {params.spec:q} --images {input.images:q} --latents {input.latents:q}"
+        " --prior {input.prior[0]:q} --scores {output.scores:q} --prov {output.prov:q}"
 
 
 use rule take_images as take_scores with:
@@ -58,8 +58,8 @@ rule localize:
     params:
         spec=spec("localize"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} localize --spec {params.spec:q} --images {input.images} --scores {input.scores}"
-        " --patches {output.patches} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} localize --spec {params.spec:q} --images {input.images:q} --scores {input.scores:q}"
+        " --patches {output.patches:q} --prov {output.prov:q}"
 
 
 rule patch_features:
@@ -88,8 +88,8 @@ rule patch_features:
         spec=spec("patch_features"),
         features=given("prior", "teacher", "record"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} patch_features --spec {params.spec:q} --images {input.images}"
-        " --patches {input.patches} {params.features} --embedding {output.embedding} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} patch_features --spec {params.spec:q} --images {input.images:q}"
+        " --patches {input.patches:q} {params.features} --embedding {output.embedding:q} --prov {output.prov:q}"
 
 
 # the prior's features of a subset's patches are its parent's; an extractor may be a teacher of its own
@@ -129,5 +129,5 @@ rule crop:
     params:
         spec=spec("crop"),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} crop --spec {params.spec:q} --images {input.images} --teacher {input.teacher}"
-        " --record {input.record} --patches {output.patches} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} crop --spec {params.spec:q} --images {input.images:q} --teacher {input.teacher:q}"
+        " --record {input.record:q} --patches {output.patches:q} --prov {output.prov:q}"

@@ -26,8 +26,8 @@ for layout, files in LAYOUTS.items():
         params:
             spec=spec("prior"),
         shell:
-            "exec python -m limbeck --threads {threads} --log {log} prior --spec {params.spec:q} --images '{input.images}' --index {output.index}"
-            " --prov {output.prov}"
+            'exec python -m limbeck --threads {threads} --log {log:q} prior --spec {params.spec:q} --images "$(lines {input.images:q})" --index {output.index:q}'
+            " --prov {output.prov:q}"
 
 
 # tuned from another: the same files, the loss as a picture, and of DiffFit what was trained
@@ -68,5 +68,5 @@ for family, delta in product(TUNED_FAMILIES, (False, True)):
         params:
             spec=spec("finetune"),
         shell:
-            "exec python -m limbeck --threads {threads} --log {log} finetune --spec {params.spec:q} --latents '{input.latents}'"
-            " --base {input.base[0]} --index {output.index} --prov {output.prov}"
+            'exec python -m limbeck --threads {threads} --log {log:q} finetune --spec {params.spec:q} --latents "$(lines {input.latents:q})"'
+            " --base {input.base[0]:q} --index {output.index:q} --prov {output.prov:q}"

@@ -25,4 +25,4 @@ rule report:
         spec=spec("report"),
         folder=subpath(output.csv, parent=True),
     shell:
-        "exec python -m limbeck --threads {threads} --log {log} report --spec {params.spec:q} --folder {params.folder} --prov {output.prov}"
+        "exec python -m limbeck --threads {threads} --log {log:q} report --spec {params.spec:q} --folder {params.folder:q} --prov {output.prov:q}"

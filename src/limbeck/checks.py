@@ -27,6 +27,10 @@ def check(plan: "Plan") -> None:
         for name in getattr(plan.config, table):
             if name in RESERVED or name.startswith("ipc") or (table == "extractors" and name in (TEACHER, VAE, DIFT)):
                 raise LimbeckError(f"{table}.{name}: the name is reserved; choose another")
+    for dataset, spec in plan.config.datasets.items():
+        for view in spec.views:
+            if view in RESERVED or view.startswith("ipc"):
+                raise LimbeckError(f"datasets.{dataset}.views.{view}: the name is reserved; choose another")
     clash = set(plan.config.datasets) & set(plan.config.priors)
     if clash:
         raise LimbeckError(f"priors.{min(clash)}: a dataset has the same name; choose another")
@@ -119,6 +123,9 @@ def _dataset(plan: "Plan", dataset: str) -> None:
     spec = plan.dataset(dataset)
     if spec.views[spec.view].resize == "windows":
         raise LimbeckError(f"datasets.{dataset}.views.{spec.view}: students cannot be trained on windows; name another view first")
+    for name in plan.source(dataset).classes:
+        if any("\ud800" <= character <= "\udfff" for character in name):  # how Python reads such a folder's name
+            raise LimbeckError(f"datasets.{dataset}: class {name!r} is not UTF-8; rename its folder")
     _students(plan, dataset)
     plan.source(dataset).counts("test")
     plan.extractor_files(plan.dataset(dataset).extractor)

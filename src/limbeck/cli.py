@@ -19,7 +19,7 @@ from limbeck.errors import LimbeckError
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
 ProvOption = Annotated[Path, typer.Option("--prov", help="sidecar for machine, time and source fingerprint")]
-Paths = Annotated[str, typer.Option(help="paths separated by blanks")]
+Paths = Annotated[str, typer.Option(help="paths, one a line")]
 # where an error is shown besides standard error, once that goes to a log
 _terminal: TextIO | None = None
 # for stages that start threads themselves
@@ -76,7 +76,7 @@ def _log_to(path: Path) -> None:
 
 
 def _paths(text: str) -> list[Path]:
-    return [Path(part) for part in text.split()]
+    return [Path(part) for part in text.split("\n") if part]
 
 
 def _folders(text: str) -> list[Path]:

@@ -3,6 +3,7 @@
 Nothing heavy is imported, so the Snakefile parses in well under a second. The options of methods stand in ``limbeck.options``.
 """
 
+import posixpath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -19,7 +20,27 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _folder(path: str) -> str:
+    """A folder as Snakemake compares it with the names of targets. What it would read as something else is refused."""
+    if not path.isprintable() or set("{}") & set(path):
+        raise ValueError("has braces, line breaks or invisible characters, which Snakemake cannot take; choose another name")
+    if "://" in path:
+        raise ValueError("is an address; a bucket is named by --default-storage-prefix (docs/CLUSTER.md)")
+    if path != path.strip() or path[:1] in ("", "-", "~"):
+        raise ValueError("is empty, or begins with '-', '~' or a blank, or ends with one; write the whole path of a folder")
+    return posixpath.normpath(path)
+
+
+def _no_braces(path: str) -> str:
+    """What may be files that a rule reads: Snakemake would take braces in their names for a wildcard."""
+    if set("{}") & set(path):
+        raise ValueError("has braces, which Snakemake takes for a wildcard; rename the folder or file")
+    return path
+
+
 Distinct = AfterValidator(_distinct)
+Weights = Annotated[str, AfterValidator(_no_braces)]
+Folder = Annotated[str, AfterValidator(_folder)]
 CfgChannels = Literal["all"] | Annotated[int, Field(ge=1)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1), Distinct]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct]
@@ -267,7 +288,7 @@ class Prior(Model):
         "dit",
         description="dit: class labels; sd (Stable Diffusion 1, 2), sdxl, sd3: prompts from class names; sdxl_refiner: for refiner",
     )
-    weights: str | None = Field(None, description="'package:NAME', a hub name or a local folder, in diffusers' layout")
+    weights: Weights | None = Field(None, description="'package:NAME', a hub name or a local folder, in diffusers' layout")
     variant: str | None = Field(None, description="of the weight files, e.g. fp16")
     dtype: Literal["float16", "float32"] = Field(
         "float32", description="of the stored weights, where they are not copied as they are; loaded as float32"
@@ -290,7 +311,7 @@ class Prior(Model):
         description="latent channels that classifier-free guidance acts on where a method sets none: all, or the first so many "
         "(DiT's own sampler guides 3 of its 4)",
     )
-    vae: str | None = Field(
+    vae: Weights | None = Field(
         None,
         description="another VAE in place of the weights' own, hub name or folder: stabilityai/sd-vae-ft-mse, sd-vae-ft-ema, "
         "sdxl-vae, or a prior's folder; its latents must have as many channels",
@@ -339,7 +360,7 @@ class Teacher(Model):
     student: Name = Field("convnet3-w32", description="its architecture")
     protocol: Name = Field("tiny-teacher", description="how it is trained; with weights its input's size and normalisation alone")
     seed: int = 0
-    weights: str | None = Field(
+    weights: Weights | None = Field(
         None, min_length=1, description="a state dict instead of training: .safetensors, or .pt and .pth as torch saves them"
     )
     members: Names | None = Field(None, description="teachers whose soft labels are averaged, instead of all the above")
@@ -362,7 +383,7 @@ class Extractor(Model):
         description="clip: a CLIP's image embeddings; hf: the pooled features of an image model (ResNet, ViT, DINOv2, …) below its "
         "classifier; torchscript: any network that takes float images; inception: inception-2015-12-05.pt, for FID",
     )
-    weights: str = Field(
+    weights: Weights = Field(
         description="clip, hf: local folder or hub name in transformers' layout: config.json, image processor, safetensors; "
         "torchscript, inception: a local .pt file"
     )
@@ -425,7 +446,7 @@ class Run(Model):
 class Config(Model):
     """config.yaml."""
 
-    results: str = Field("results", pattern=r"^[^\s'\"$`\\{}]+$", description="folder of all artifacts; no blanks or quotes")
+    results: Folder = Field("results", description="folder of all artifacts; any name without braces and line breaks")
     run: Run = Run()
     datasets: dict[Name, Dataset] = {
         "fashion-mini": Dataset(

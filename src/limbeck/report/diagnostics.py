@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
 from limbeck.metrics.trajectories import variance_of_norms
+from limbeck.report.grid import blank_figure
 
 MAP_CLASSES = 10
 MAP_REAL, MAP_SET = 1000, 100  # points of the coverage map: its time grows with them
@@ -236,11 +237,7 @@ def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, float]) -
 
 
 def _png(draw: Callable[[Any], None], width: float, height: float) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure(width, height, dpi=110, layout="constrained")
     draw(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

@@ -3,8 +3,21 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+
+def blank_figure(width: float, height: float, **options: Any) -> Any:
+    """A matplotlib figure of so many inches, drawn without a display, that takes no class's name for a formula."""
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rcParams["text.parse_math"] = False
+    figure = Figure(figsize=(width, height), **options)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def montage(images: np.ndarray, columns: int) -> np.ndarray:
@@ -28,15 +41,11 @@ def method_strip(images: np.ndarray, labels: np.ndarray, per_class: int) -> np.n
 
 def save_grid(path: Path, strips: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
     """All methods' strips under one another, with their names and the classes'."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     heights = [strip.shape[0] for strip in strips.values()]
     width = max(strip.shape[1] for strip in strips.values())
     # an inch per image of 32 pixels, at most two for larger ones
     inch = max(32.0, width / len(classes) / 2)
-    figure = Figure(figsize=(width / inch + 2, sum(heights) / inch + 0.6 * len(heights) + 1), dpi=72)
-    FigureCanvasAgg(figure)
+    figure = blank_figure(width / inch + 2, sum(heights) / inch + 0.6 * len(heights) + 1, dpi=72)
     axes = figure.subplots(len(strips), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axis, (name, strip) in zip(axes, strips.items(), strict=True):
         axis.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
