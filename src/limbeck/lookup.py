@@ -361,7 +361,7 @@ class Lookup:
 
     def _maker(self, name: str) -> str:
         spec = self.config.methods.get(name, {"base": name})
-        found = {**METHODS.get(spec.get("base", ""), {}), **spec}
+        found = {**METHODS.get(str(spec.get("base", "")), {}), **spec}
         if "imported" in found:
             return "imported"
         if not found.get("generate", False):
