@@ -75,7 +75,7 @@ class NpzSource(ArraySource):
     def __init__(self, name: str, spec: Dataset):
         super().__init__(name, spec)
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
                 self._classes = tuple(map(str, file["classes"]))
                 for split in SPLITS:
                     self._labels[split] = file[f"{split}_labels"].astype(np.int64)
@@ -92,7 +92,7 @@ class NpzSource(ArraySource):
 
     def _read_images(self, split: str) -> np.ndarray:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
                 return file[f"{split}_images"]
         except Exception as error:
             raise self._unexpected(error) from None
