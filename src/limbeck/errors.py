@@ -12,6 +12,10 @@ BRANCH = re.compile(r"[\[(]|^constrained-|^(int|float|str|bool)$")
 class LimbeckError(Exception):
     """Bad input. The command line prints the message alone and exits with 1."""
 
+    def __str__(self) -> str:
+        # one line, whatever is in a path or key that it quotes: line breaks, escapes of the terminal, bytes that are no UTF-8
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+
 
 class ArtifactError(LimbeckError):
     """A file under results is missing, damaged or not what its reader asked for."""

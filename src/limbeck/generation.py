@@ -1,5 +1,6 @@
 """Images from class statistics alone: what `limbeck generate` does (D3HR Sec. 6.7), by the pipeline's own stages."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def generate(
     made = []
     for shard, path in enumerate(statistics):
         folder = prior or _beside(path)
-        if not (folder / INDEX).is_file():
+        if not os.path.isfile(folder / INDEX):
             raise LimbeckError(f"no prior in {folder}: name its folder with --prior")
         with Artifact(path, STATISTICS) as found:
             params = found.attrs["params"]

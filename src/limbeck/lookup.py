@@ -41,6 +41,8 @@ from limbeck.specs import MAP, Wildcards
 from limbeck.students.registry import STUDENTS
 
 T = TypeVar("T")
+PATHS = {"path", "weights", "vae", "results"}  # keys of files and folders
+LONGEST = (255, 4000)  # bytes of a file's name, and of a path
 FORBIDDEN = "and HF_HUB_OFFLINE forbids to fetch it; unset it once, or name a folder"
 
 
@@ -53,6 +55,7 @@ class Lookup:
     """
 
     def __init__(self, config: Mapping[str, Any]):
+        _check_paths(config)
         try:
             self.config = inherit(Config.model_validate(dict(config)))
         except ValidationError as error:
@@ -361,9 +364,21 @@ class Lookup:
 
     def _maker(self, name: str) -> str:
         spec = self.config.methods.get(name, {"base": name})
-        found = {**METHODS.get(spec.get("base", ""), {}), **spec}
+        found = {**METHODS.get(str(spec.get("base", "")), {}), **spec}
         if "imported" in found:
             return "imported"
         if not found.get("generate", False):
             return "pick"
         return "sample" if found.get("keep", "all") == "all" else "keep"
+
+
+def _check_paths(value: Any, *key: str) -> None:
+    """Refuse what no file system can be asked for."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            _check_paths(each, *key, str(name))
+    elif isinstance(value, str) and not PATHS.isdisjoint(key):
+        name, whole = LONGEST
+        content = value.encode(errors="surrogatepass")
+        if b"\0" in content or len(content) > whole or max(map(len, content.split(b"/"))) > name:
+            raise LimbeckError(f"{'.'.join(key)}: no path has a NUL, a name of over {name} bytes or over {whole} in all: {value[:20]!r}")

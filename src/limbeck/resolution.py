@@ -71,7 +71,7 @@ def resolve(config: Config, name: str, ipc: int, prior: str, dataset: str) -> Me
         raise LimbeckError(f"run.methods: unknown method {name!r}; known: {sorted({*config.methods, *METHODS})}")
     where = f"methods.{name}"
     base = spec.pop("base", None)
-    if base not in METHODS:
+    if not isinstance(base, str) or base not in METHODS:
         raise LimbeckError(f"{where}.base: unknown base {base!r}; choose one of {sorted(METHODS)}")
     if "imported" in METHODS[base]:
         _check_imported(where, spec)

@@ -63,7 +63,11 @@ def planned(
             dag.execute_workflow(executor="dryrun")
         except (WorkflowError, RuleException) as error:
             raise LimbeckError(" ".join(str(error).split())) from None
+        except (UnicodeDecodeError, SyntaxError, NameError) as error:
+            raise LimbeckError(f"{snakefile}: no Snakefile ({' '.join(str(error).split())})") from None
         found = workflow._workflow  # the API itself gives no jobs
+        if "PLAN" not in found.globals:
+            raise LimbeckError(f"{snakefile}: not Limbeck's Snakefile")
         # Snakemake keeps them in sets
         jobs = sorted(found.dag.needrun_jobs(), key=lambda job: (job.rule.name, sorted(job.wildcards_dict.items())))
         places = {job: place for place, job in enumerate(jobs)}

@@ -1,6 +1,7 @@
 """Any image file, whatever its format and colours, as 8-bit grayscale or RGB."""
 
 import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from PIL import Image, ImageOps
 Raw = Path | bytes | np.ndarray
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 UNDECODED = "cannot be decoded"  # how every message of :func:`decode` begins
+LARGEST = 89_478_485  # pixels, where Pillow begins to warn: 360 MB as RGB; a few damaged bytes of a header can ask for any number
+Image.MAX_IMAGE_PIXELS = LARGEST
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
 
@@ -32,15 +36,17 @@ def decode(raw: Raw) -> Image.Image:
 
     Raises
     ------
-    ValueError: it cannot be decoded, a truncated file included; the message says why.
+    ValueError: it cannot be decoded, a truncated file included, or has more than ``LARGEST`` pixels; the message says why.
     """
     if isinstance(raw, np.ndarray):
         return Image.fromarray(raw)
     try:
         with Image.open(_file(raw)) as file:
+            if file.mode == "F":
+                raise ValueError("floating point pixels, whose range no one knows")
             # without orientation, and for most files it has none, the copy is spared
             picture = ImageOps.exif_transpose(file) if file.getexif().get(_ORIENTATION, 1) != 1 else file
-            if picture.mode.startswith("I") or picture.mode == "F":
+            if picture.mode.startswith("I"):
                 return Image.fromarray(_upper_bits(picture))
             wanted = "L" if picture.mode in ("L", "1", "LA") else "RGB"
             return picture.convert(wanted)
@@ -53,7 +59,7 @@ def size(raw: Raw) -> tuple[int, int]:
 
     Raises
     ------
-    ValueError: there is no header to read.
+    ValueError: there is no header to read, or it has more than ``LARGEST`` pixels.
     """
     if isinstance(raw, np.ndarray):
         return raw.shape[0], raw.shape[1]
@@ -67,10 +73,22 @@ def size(raw: Raw) -> tuple[int, int]:
 
 
 def _file(raw: Path | bytes) -> Path | io.BytesIO:
+    """What Pillow opens. Of an extended WebP it would make room for the whole canvas before it asks how large that is."""
+    if isinstance(raw, bytes):
+        head = raw[:30]
+    else:
+        with open(raw, "rb") as file:
+            head = file.read(30)
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 30:
+        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+        if width * height > LARGEST:
+            raise Image.DecompressionBombError
     return io.BytesIO(raw) if isinstance(raw, bytes) else raw
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"{UNDECODED} (more than {LARGEST // 10**6} million pixels by its header; if that is not damaged, make the image smaller)"
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow names the buffer's address of what it got as bytes
     return f"{UNDECODED} ({'no known image format' if 'cannot identify' in text else text})"
@@ -79,8 +97,6 @@ def _why(error: Exception) -> str:
 def _upper_bits(picture: Image.Image) -> np.ndarray:
     """16-bit grayscale, as integers of 32 bits where the format says so, to 8 bits."""
     values = np.asarray(picture)
-    if values.dtype.kind == "f":
-        raise ValueError("floating point pixels, whose range no one knows")
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("integers beyond 16 bits")
     return (values >> 8).astype(np.uint8)

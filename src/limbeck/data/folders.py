@@ -71,7 +71,7 @@ def _exported(root: Path) -> dict[str, str]:
     """Folder -> class, where the stage ``export`` wrote the folder: its classes may be in another order."""
     try:
         table = json.loads((root / "classes.json").read_text(encoding="utf-8"))["results"]["classes"]
-        return {row["folder"]: row["name"] for row in table}
+        return {str(row["folder"]): str(row["name"]) for row in table}
     except (OSError, ValueError, KeyError, TypeError):  # none, or someone else's
         return {}
 

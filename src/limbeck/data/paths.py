@@ -1,5 +1,6 @@
 """Paths as the config writes them."""
 
+import os
 from pathlib import Path
 
 
@@ -7,7 +8,7 @@ def package_path(path: str) -> Path:
     """A configured path; ``package:NAME`` is a file or folder beside this module."""
     if path.startswith("package:"):
         return Path(__file__).parent / path.removeprefix("package:")
-    return Path(path).expanduser()
+    return Path(os.path.expanduser(path))  # a user that is not there stays as it is
 
 
 def local_folder(weights: str) -> Path | None:

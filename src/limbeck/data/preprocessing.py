@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from limbeck.config import View
+from limbeck.data.decoding import LARGEST
 
 
 def apply_view(image: np.ndarray | Image.Image, view: View, channels: int) -> np.ndarray:
@@ -13,7 +14,7 @@ def apply_view(image: np.ndarray | Image.Image, view: View, channels: int) -> np
 
     Raises
     ------
-    ValueError: ``pad`` of an image larger than the view.
+    ValueError: ``pad`` of an image larger than the view, or one so long and narrow that it would be resized to too many pixels.
     """
     if view.resize == "windows":
         raise ValueError("is cut into windows, not resized to one; use cut_windows")
@@ -25,6 +26,12 @@ def _picture(image: np.ndarray | Image.Image, channels: int) -> Image.Image:
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     mode = "L" if channels == 1 else "RGB"
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _resized(picture: Image.Image, width: int, height: int, resample: Image.Resampling) -> Image.Image:
+    if width * height > LARGEST:
+        raise ValueError(f"is {picture.width}x{picture.height}: resized to {width}x{height} it is too large; leave it out, or cut it")
+    return picture.resize((width, height), resample)
 
 
 def _pad(picture: Image.Image, size: int, _: Image.Resampling) -> Image.Image:
@@ -51,7 +58,7 @@ def _resize_crop(picture: Image.Image, size: int, resample: Image.Resampling) ->
     short = min(picture.size)
     width, height = (size if side == short else int(size * side / short) for side in picture.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return picture.resize((width, height), resample).crop((left, top, left + size, top + size))
+    return _resized(picture, width, height, resample).crop((left, top, left + size, top + size))
 
 
 def _adm(picture: Image.Image, size: int, _: Image.Resampling) -> Image.Image:
@@ -59,7 +66,7 @@ def _adm(picture: Image.Image, size: int, _: Image.Resampling) -> Image.Image:
     while min(picture.size) >= 2 * size:
         picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
     scale = size / min(picture.size)
-    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    picture = _resized(picture, round(picture.width * scale), round(picture.height * scale), Image.Resampling.BICUBIC)
     left, top = (picture.width - size) // 2, (picture.height - size) // 2
     return picture.crop((left, top, left + size, top + size))
 
@@ -71,9 +78,15 @@ FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic
 def window_corners(height: int, width: int, view: View) -> tuple[tuple[int, int], np.ndarray]:
     """The resized (height, width) of an image whose short side becomes the view's size, and (K, 2) top and left of the evenly
     spaced squares that cover it, in reading order.
+
+    Raises
+    ------
+    ValueError: an image so long and narrow that it would be resized to too many pixels.
     """
     short, size = min(height, width), view.size
     sides = [max(size, round(side * size / short)) for side in (height, width)]
+    if sides[0] * sides[1] > LARGEST:
+        raise ValueError(f"is {width}x{height}: resized to {sides[1]}x{sides[0]} it is too large; leave it out, or cut it")
     steps = [math.ceil((side - size) / (view.stride or max(1, size // 2))) for side in sides]
     tops, lefts = (np.round(np.linspace(0, side - size, n + 1)).astype(np.int64) for side, n in zip(sides, steps, strict=True))
     return (sides[0], sides[1]), np.array([(top, left) for top in tops for left in lefts])

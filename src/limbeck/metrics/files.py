@@ -1,6 +1,7 @@
 """The files that an extractor is loaded from, in transformers' layout or as one TorchScript: light enough for the Snakefile."""
 
 import json
+import os
 from pathlib import Path
 
 from limbeck.errors import LimbeckError
@@ -49,7 +50,7 @@ def script_file(weights: str, key: str) -> Path:
     ------
     LimbeckError: there is none; ``key`` is the config's.
     """
-    path = Path(weights).expanduser()
+    path = Path(os.path.expanduser(weights))
     if not path.is_file():
         raise LimbeckError(f"{key}: no file {path}; a TorchScript is a local .pt file")
     return path

@@ -91,11 +91,13 @@ def _width(config: dict[str, Any]) -> float:
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    """A configuration's sizes: its positive numbers and lists of such; what is odd in it is refused where it is loaded."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    sizes = {key: value if isinstance(value, list) else [value] for key, value in found.items()} if isinstance(found, dict) else {}
+    return {key: found[key] for key, values in sizes.items() if values and all(type(v) is int and v > 0 for v in values)}
 
 
 def _parameters(folder: Path) -> int:

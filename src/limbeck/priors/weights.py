@@ -27,6 +27,8 @@ DENOISERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 VAES = ("AutoencoderKL",)
 MODEL = "diffusion_pytorch_model.safetensors"
+# what json of other kinds than diffusers' raises where it is read
+ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 ADDED = "text_time"  # SDXL's conditions, which tell its UNet from Stable Diffusion's
 TABLE = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
 
@@ -95,6 +97,18 @@ def complaint(folder: Path, family: str, variant: str | None = None, t5: bool = 
 
     partial: what is missing will be fetched.
     """
+    try:
+        return _complaint(folder, family, variant, t5, partial)
+    except ODD as error:
+        return _odd(folder, error)
+
+
+def _odd(folder: Path, error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{folder}: a file of json in it is not as diffusers writes it ({type(error).__name__}: {said}): fetch it again"
+
+
+def _complaint(folder: Path, family: str, variant: str | None, t5: bool, partial: bool) -> str | None:
     if lost := missing_files(folder, family, variant, t5):
         listed = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
         return None if partial else f"missing in {folder}: {listed}"
@@ -104,7 +118,13 @@ def complaint(folder: Path, family: str, variant: str | None = None, t5: bool = 
             for path in weight_files(folder / part, file, variant):
                 if said := damage(path):
                     return said
-    return _architecture(folder, family) or (_misshapen(folder, variant) if family == "dit" else None)
+    if said := _architecture(folder, family):
+        return said
+    factor(folder / "vae")  # what is asked later can be answered
+    if family == "dit":
+        native_size(folder, folder / "vae")
+        return _misshapen(folder, variant)
+    return None
 
 
 def loaded_files(folder: Path, family: str, variant: str | None = None, t5: bool = True) -> list[Path]:
@@ -125,12 +145,20 @@ def vae_files(folder: Path) -> list[Path]:
 
 def vae_complaint(folder: Path, family: str, prior: Path | None) -> str | None:
     """Why the VAE in a folder (``vae_folder``) cannot stand in for the one of the prior in another, as :func:`complaint`."""
+    try:
+        return _vae_complaint(folder, family, prior)
+    except ODD as error:
+        return _odd(folder, error)
+
+
+def _vae_complaint(folder: Path, family: str, prior: Path | None) -> str | None:
     if not (folder / "config.json").is_file():
         return f"missing in {folder}: config.json"
     if lost := _missing_weights(folder, MODEL, None):
         return f"missing in {folder}: {', '.join(lost)}"
     if said := next(filter(None, map(damage, weight_files(folder, MODEL))), None) or _is_of(folder, VAES, "a VAE"):
         return said
+    factor(folder)
     if prior is None or not (config := prior / DENOISERS[family][0] / "config.json").is_file():
         return None
     has, takes = _read(folder / "config.json").get("latent_channels"), _read(config).get("in_channels")
@@ -144,7 +172,10 @@ def vae_folder(folder: Path) -> Path:
 
 def factor(vae: Path) -> int:
     """Side of an image over side of its latent, of the VAE in a folder."""
-    return int(2 ** (len(_read(vae / "config.json")["block_out_channels"]) - 1))
+    widths = _read(vae / "config.json")["block_out_channels"]
+    if not (isinstance(widths, list) and widths):
+        raise ValueError(f"block_out_channels is {widths!r}")
+    return int(2 ** (len(widths) - 1))
 
 
 def native_size(folder: Path, vae: Path) -> int:
@@ -183,7 +214,7 @@ def _listed(folder: Path) -> set[str]:
         index = _read(folder / INDEX)
     except (OSError, ValueError):
         return set()
-    return {key for key, value in index.items() if isinstance(value, list) and value[0] is not None}
+    return {key for key, value in index.items() if isinstance(value, list) and value[:1] not in ([], [None])}
 
 
 def _architecture(folder: Path, family: str) -> str | None:

@@ -1,7 +1,6 @@
 """Images stored as arrays: an npz file, or the four idx files of MNIST and its relatives."""
 
 import gzip
-import zipfile
 import zlib
 from abc import abstractmethod
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from limbeck.config import Dataset
 from limbeck.data.sources.base import SPLITS, Source
+from limbeck.errors import LimbeckError
 
 FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -38,7 +38,9 @@ class ArraySource(Source):
 
     def _check_labels(self) -> None:
         for split, labels in self._labels.items():
-            if len(labels) == 0 or labels.max() >= len(self.classes):
+            if labels.ndim != 1 or len(labels) != len(self._ids[split]):
+                raise self.fail(f"{self.path}: {split} has labels of shape {labels.shape}, expected one for every image")
+            if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(self.classes):
                 raise self.fail(f"{self.path}: {split} has {len(labels)} images and labels beyond its {len(self.classes)} classes")
 
     def labels(self, split: str) -> np.ndarray:
@@ -73,23 +75,27 @@ class NpzSource(ArraySource):
     def __init__(self, name: str, spec: Dataset):
         super().__init__(name, spec)
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
                 self._classes = tuple(map(str, file["classes"]))
                 for split in SPLITS:
                     self._labels[split] = file[f"{split}_labels"].astype(np.int64)
                     self._ids[split] = file[f"{split}_ids"] if f"{split}_ids" in file else np.arange(len(self._labels[split]))
         except FileNotFoundError:
             raise self.fail(f"no file {self.path}") from None
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise self.fail(f"{self.path} is not the expected npz ({error})") from None
+        except Exception as error:
+            raise self._unexpected(error) from None
         self._check_labels()
+
+    def _unexpected(self, error: Exception) -> LimbeckError:
+        """Of a damaged file zipfile, zlib and NumPy raise nearly everything."""
+        return self.fail(f"{self.path} is not the expected npz ({error})")
 
     def _read_images(self, split: str) -> np.ndarray:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as whole, np.load(whole, allow_pickle=False) as file:
                 return file[f"{split}_images"]
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise self.fail(f"{self.path} is not the expected npz ({error})") from None
+        except Exception as error:
+            raise self._unexpected(error) from None
 
 
 class IdxSource(ArraySource):

@@ -46,7 +46,10 @@ class ParquetSource(Source):
     def _files(self, call: str) -> list[Path]:
         """A split's files: ``<call>-*.parquet``, ``<call>.parquet`` or ``<call>/*.parquet``, of one configuration."""
         patterns = (f"{call}-*.parquet", f"{call}.parquet", f"{call}/*.parquet")
-        found = sorted({path for pattern in patterns for path in self.path.rglob(pattern)})
+        try:
+            found = sorted({path for pattern in patterns for path in self.path.rglob(pattern)})
+        except OSError as error:
+            raise self.fail(f"cannot look through {self.path} ({error}); set datasets.{self.name}.path to the dataset's folder") from None
         if len(folders := sorted({str(path.parent) for path in found})) > 1:
             raise self.fail(f"several configurations: {', '.join(folders[:4])}; set datasets.{self.name}.path to the folder of one")
         return found

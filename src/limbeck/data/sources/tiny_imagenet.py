@@ -25,6 +25,8 @@ class TinyImageNetSource(Source):
         if not (self.path / "wnids.txt").is_file() and (self.path / "tiny-imagenet-200").is_dir():
             self.path = self.path / "tiny-imagenet-200"
         self._wnids = self._lines("wnids.txt")
+        if not self._wnids:
+            raise self.fail(f"{self.path / 'wnids.txt'} lists no class; unpack tiny-imagenet-200.zip there")
         if len(set(self._wnids)) < len(self._wnids):
             raise self.fail(f"{self.path / 'wnids.txt'} lists a class twice; unpack tiny-imagenet-200.zip there")
         # ImageNet-1K's text where it has the class, so that priors of ImageNet know it by its name
