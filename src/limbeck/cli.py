@@ -600,6 +600,20 @@ def show(artifact: Path = typer.Argument(help="a .zarr.zip or a JSON result")) -
 
 
 @app.command()
+def diff(
+    one: Path = typer.Argument(help="a .zarr.zip or a JSON result"), other: Path = typer.Argument(help="another of its kind")
+) -> None:
+    """Why two artifacts differ: parameters, seeds, inputs, values, sources. Exit status 1 where they do."""
+    from limbeck.differences import differences
+    from limbeck.inspection import show_differences
+
+    found = differences(one, other)
+    show_differences(one, other, found)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     folder: Path = typer.Argument(help="results folder, or one artifact"),
     *,
