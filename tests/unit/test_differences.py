@@ -9,7 +9,7 @@ from limbeck.artifacts import FEATURES
 from limbeck.commit import digest
 from limbeck.differences import differences
 from limbeck.errors import LimbeckError
-from limbeck.records import write_json, write_sidecar
+from limbeck.records import sidecar_of, write_json, write_sidecar
 from limbeck.store import create
 
 
