@@ -35,7 +35,11 @@ HEADER = 40_000  # bytes of weights that are damaged; what follows are numbers, 
 
 def _npz(root: Path) -> dict[str, Any]:
     rng, labels = np.random.default_rng(0), np.arange(12) % 3
-    arrays = {f"{split}_{name}": values for split in SPLITS for name, values in (("images", rng.integers(0, 256, (12, 8, 8), np.uint8)), ("labels", labels))}
+    arrays = {
+        f"{split}_{name}": values
+        for split in SPLITS
+        for name, values in (("images", rng.integers(0, 256, (12, 8, 8), np.uint8)), ("labels", labels))
+    }
     np.savez_compressed(root / "set.npz", classes=np.array(["a", "b", "c"]), **arrays)
     return {"source": "npz", "path": str(root / "set.npz")}
 
@@ -43,8 +47,13 @@ def _npz(root: Path) -> dict[str, Any]:
 def _idx(root: Path) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     for split, zipped in (("train", True), ("t10k", False)):
-        for name, values in (("images-idx3", rng.integers(0, 256, (9, 6, 6), np.uint8)), ("labels-idx1", (np.arange(9) % 3).astype(np.uint8))):
-            content = (0x0800 + values.ndim).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in values.shape) + values.tobytes()
+        for name, values in (
+            ("images-idx3", rng.integers(0, 256, (9, 6, 6), np.uint8)),
+            ("labels-idx1", (np.arange(9) % 3).astype(np.uint8)),
+        ):
+            content = (
+                (0x0800 + values.ndim).to_bytes(4, "big") + b"".join(n.to_bytes(4, "big") for n in values.shape) + values.tobytes()
+            )
             path = root / f"{split}-{name}-ubyte{'.gz' * zipped}"
             path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     return {"source": "idx", "path": str(root)}
@@ -79,7 +88,9 @@ def _parquet(root: Path) -> dict[str, Any]:
     for split in SPLITS:
         rows = pa.array([{"bytes": content, "path": None} for content in pictures[:6]])
         table = pa.table({"image": rows, "label": pa.array([n % 2 for n in range(6)])})
-        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), root / f"{split}-0.parquet", row_group_size=3)
+        pq.write_table(
+            table.replace_schema_metadata({"huggingface": json.dumps(about)}), root / f"{split}-0.parquet", row_group_size=3
+        )
     return {"source": "parquet", "path": str(root)}
 
 
@@ -105,7 +116,13 @@ def damaged_json(content: bytes, rng: np.random.Generator) -> bytes:
         return json.dumps(odd[int(rng.integers(len(odd)))]).encode(errors="replace")
     kinds = ("replace", "replace", "copy", "rename", "add", "delete")
     changes = [
-        (kinds[int(rng.integers(len(kinds)))], int(rng.integers(10**6)), odd[int(rng.integers(len(odd)))], "word", int(rng.integers(10**6)))
+        (
+            kinds[int(rng.integers(len(kinds)))],
+            int(rng.integers(10**6)),
+            odd[int(rng.integers(len(odd)))],
+            "word",
+            int(rng.integers(10**6)),
+        )
         for _ in range(int(rng.integers(1, 3)))
     ]
     return json.dumps(mutated(body, changes)).encode()
@@ -206,7 +223,14 @@ def ingested(count: int, seed: int) -> int:
         with tempfile.TemporaryDirectory() as folder:
             bad = _write_folder(Path(folder), content, rng)
             spec = {"source": "folder", "path": folder, "classes": None, "channels": 3}
-            about = {"dataset": "own", "source": spec, "view": {"size": 16, "resize": "squash"}, "split": "train", "classes": [0, 2], "bad_files": 0}
+            about = {
+                "dataset": "own",
+                "source": spec,
+                "view": {"size": 16, "resize": "squash"},
+                "split": "train",
+                "classes": [0, 2],
+                "bad_files": 0,
+            }
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)

@@ -105,8 +105,16 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 # big and little endian: nothing, enormous, negative, and a side of 30,000
-SIZES = tuple(struct.pack(f"{order}{kind}", value) for order in "<>" for kind, value in (("I", 0), ("I", 2**32 - 1), ("I", 2**31 - 1), ("i", -5)))
-SIZES += tuple(struct.pack(f"{order}{kind}", *value) for order in "<>" for kind, value in (("I", (30_000,)), ("HH", (30_000, 30_000)), ("I", (9_000,))))
+SIZES = tuple(
+    struct.pack(f"{order}{kind}", value)
+    for order in "<>"
+    for kind, value in (("I", 0), ("I", 2**32 - 1), ("I", 2**31 - 1), ("i", -5))
+)
+SIZES += tuple(
+    struct.pack(f"{order}{kind}", *value)
+    for order in "<>"
+    for kind, value in (("I", (30_000,)), ("HH", (30_000, 30_000)), ("I", (9_000,)))
+)
 
 
 def peak() -> int:

@@ -20,9 +20,7 @@ def write(path: Path, features: np.ndarray, source: str = "aaa", **params: objec
         out.append("features", features)
         out.append("labels", np.zeros(n))
         out.append("correct", np.zeros(n))
-    write_sidecar(
-        path.with_name(path.name.replace(".zarr.zip", ".prov.json")), {"source": source, "seconds": n}, {path: digest(path)}
-    )
+    write_sidecar(sidecar_of(path), {"source": source, "seconds": n}, {path: digest(path)})
     return path
 
 
