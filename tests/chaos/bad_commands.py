@@ -27,7 +27,8 @@ NUMBERS = ("0", "-1", "1", "3", "nan", "1e9", "x", "", "99999999999999999999")
 def _things(root: Path, rng: np.random.Generator) -> list[str]:
     """Paths to files and folders, whole, damaged, of other kinds, and nothing."""
     rows = rng.normal(size=(4, 1, 2, 2)).astype(np.float32)
-    with create(root / "whole.zarr.zip", LATENTS, {"latents": rows.shape, "labels": (4,)}, {}, {}, classes=["a"], class_range=[0, 1]) as out:
+    shapes, path = {"latents": rows.shape, "labels": (4,)}, root / "whole.zarr.zip"
+    with create(path, LATENTS, shapes, {}, {}, classes=["a"], class_range=[0, 1]) as out:
         out.append("latents", rows)
         out.append("labels", np.zeros(4))
     write_json(root / "whole.json", "metrics", {}, {"fd": 1.0})
@@ -57,7 +58,7 @@ def _arguments(command: str, things: list[str], root: Path, rng: np.random.Gener
 
     if command == "generate":
         given = [thing(), f"--ipc={number()}", f"--out={root / 'out'}"]
-        options = [f"--prior={thing()}", f"--seed={number()}", f"--cfg-scale={number()}", f"--channels={number()}", f"--candidates={number()}"]
+        options = [f"--prior={thing()}", *(f"--{name}={number()}" for name in ("seed", "cfg-scale", "channels", "candidates"))]
     elif command == "plan":
         given = [f"--snakefile={ROOT / 'Snakefile' if rng.random() < 0.7 else thing()}"]
         options = [thing(), f"--configfile={thing()}", f"--cores={number()}", f"--rates={thing()}", f"--gpus={number()}"]

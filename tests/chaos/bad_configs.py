@@ -20,9 +20,11 @@ from limbeck.methods import DISCOVERY, FULL, GUIDANCE
 from limbeck.options import Sampler
 from limbeck.plan import Plan
 from limbeck.specs import Wildcards
+from tests.chaos.messages import in_one_line
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = (None, "coda_sweeps", "d3hr_sweeps", "ims3_sweeps", "manifoldgd_sweeps", "patches_sweeps", "coda_few_labels", "soft", "table")
+SWEEPS = ("coda_sweeps", "d3hr_sweeps", "ims3_sweeps", "manifoldgd_sweeps", "patches_sweeps")
+OVERLAYS = (None, *SWEEPS, "coda_few_labels", "soft", "table")
 Key = tuple[str | int, ...]
 
 
@@ -50,7 +52,7 @@ def _some(methods: Any) -> list[str]:
 def words() -> list[str]:
     """Every key and every choice that the schema or an option's model knows, and every name of the configs."""
     found: set[str] = set()
-    models = [each.options for each in DISCOVERY.values()] + [model for model in GUIDANCE.values()] + [Sampler]
+    models = [each.options for each in DISCOVERY.values()] + list(GUIDANCE.values()) + [Sampler]
 
     def walk(node: Any) -> None:
         if isinstance(node, dict):
@@ -79,8 +81,41 @@ def _deep(depth: int) -> list[Any]:
 
 ODD_NUMBERS = (0, -1, 1, 2, 3, 7, 10, 1000, 10**6, 10**9, 2**31, 2**63, 10**30, 10**400, -(10**30), 0.5, -0.0, 1e-300, 1e300)
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"))
-ODD_STRINGS = ("", " ", ".", "..", "/", "~", "~nobody", "a b", "../../x", "\0", "\n", "Ünï-çødé", "\udcff", "{name}", "{seed}", "{x", "%s", "$(x)", "'")
-ODD_STRINGS += ("1", "-1", "1e5", "nan", "null", "true", "package:", "package:..", "package:fashion_mini.npz", "x" * 5000, "a/b", "a/b/c")
+ODD_STRINGS = (
+    "",
+    " ",
+    ".",
+    "..",
+    "/",
+    "~",
+    "~nobody",
+    "a b",
+    "../../x",
+    "\0",
+    "\n",
+    "Ünï-çødé",
+    "\udcff",
+    "{seed}",
+    "{x",
+    "%s",
+    "$(x)",
+    "'",
+)
+ODD_STRINGS += (
+    "{name}",
+    "1",
+    "-1",
+    "1e5",
+    "nan",
+    "null",
+    "true",
+    "package:",
+    "package:..",
+    "package:fashion_mini.npz",
+    "x" * 5000,
+    "a/b",
+    "a/b/c",
+)
 
 
 def scalars() -> st.SearchStrategy[Any]:
@@ -100,7 +135,9 @@ def scalars() -> st.SearchStrategy[Any]:
 
 def values() -> st.SearchStrategy[Any]:
     keys = st.one_of(st.sampled_from(words()), st.integers(-1, 100), st.text(max_size=4), st.none(), st.floats())
-    return st.recursive(scalars(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=5)
+    return st.recursive(
+        scalars(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=5
+    )
 
 
 def nodes(value: Any, key: Key = ()) -> Iterator[Key]:
@@ -156,7 +193,7 @@ def jobs(plan: Plan) -> Iterator[tuple[str, Wildcards]]:
     dataset, ipc = run.datasets[0], run.ipc[0]
     seed, view = plan.first_seed(ipc), plan.dataset(dataset).view
     w: dict[str, Any] = {"dataset": dataset, "ipc": str(ipc), "seed": str(seed), "shard": "0", "view": view, "split": "train"}
-    w |= {"teacher": run.teacher, "protocol": run.protocols[0], "student": run.students[0], "extractor": run.extractors[0], "repeat": "0"}
+    w |= {"teacher": run.teacher, "protocol": run.protocols[0], "student": run.students[0], "extractor": run.extractors[0]}
     made = "label" if plan.dataset(dataset).source == "pseudo" else "take" if plan.dataset(dataset).of else "ingest"
     yield from ((stage, w) for stage in (made, "hold_out", "teacher", "features", "report"))
     yield "prior", {"prior": plan.vae_of(run.prior)}
@@ -204,9 +241,7 @@ def judge(config: dict[str, Any]) -> bool:
             assert resources.runtime_min(plan, stage, w) > 0
         constrained(plan)
     except LimbeckError as error:
-        line = str(error)
-        assert line.strip(), "an empty message"
-        assert len(line.splitlines()) == 1, f"several lines: {line!r}"
+        in_one_line(error)
         return False
     return True
 

@@ -49,7 +49,8 @@ class ParquetSource(Source):
         try:
             found = sorted({path for pattern in patterns for path in self.path.rglob(pattern)})
         except OSError as error:
-            raise self.fail(f"cannot look through {self.path} ({error}); set datasets.{self.name}.path to the dataset's folder") from None
+            key = f"datasets.{self.name}.path"
+            raise self.fail(f"cannot look through {self.path} ({error}); set {key} to the dataset's folder") from None
         if len(folders := sorted({str(path.parent) for path in found})) > 1:
             raise self.fail(f"several configurations: {', '.join(folders[:4])}; set datasets.{self.name}.path to the folder of one")
         return found
