@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 from snakemake.api import SnakemakeApi
 from snakemake.exceptions import RuleException, WorkflowError
@@ -58,7 +59,7 @@ def planned(
             dag.execute_workflow(executor="dryrun")
         except (WorkflowError, RuleException) as error:
             raise LimbeckError(" ".join(str(error).split())) from None
-        except (UnicodeDecodeError, SyntaxError, NameError) as error:
+        except (UnicodeDecodeError, SyntaxError, TokenError, NameError) as error:
             raise LimbeckError(f"{snakefile}: no Snakefile ({' '.join(str(error).split())})") from None
         found = workflow._workflow  # the API itself gives no jobs
         if "PLAN" not in found.globals:
