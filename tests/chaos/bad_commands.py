@@ -70,11 +70,10 @@ def _arguments(command: str, things: list[str], root: Path, rng: np.random.Gener
 
 
 def run(arguments: list[str]) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command; of ``plan`` in a process of its own, as Snakemake leaves a lot."""
+    """Exit code, standard output and standard error of a command; of ``plan`` in a process of its own: Snakemake leaves things."""
     if arguments[0] == "plan":
-        done = subprocess.run(
-            [sys.executable, "-m", "limbeck", *arguments], capture_output=True, text=True, timeout=600, check=False
-        )
+        command = [sys.executable, "-m", "limbeck", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         return done.returncode, done.stdout, done.stderr
     out, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said), mock.patch.object(sys, "argv", ["limbeck", *arguments]):

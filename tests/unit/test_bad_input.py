@@ -56,8 +56,8 @@ def test_a_base_of_another_kind_is_named_where_it_is_used_and_harmless_elsewhere
 
 
 def test_a_message_is_one_line_whatever_is_in_the_keys_that_it_quotes():
-    with pytest.raises(LimbeckError, match=r"^config: run\.a\\n\\x1b\[31mb: Extra inputs"):
-        plan_with(**{"run__a\n\x1b[31mb": 1})
+    with pytest.raises(LimbeckError, match=r"^config: run\.a\\n\\x1bb: Extra inputs"):
+        plan_with(**{"run__a\n\x1bb": 1})
     assert str(LimbeckError("Ünï {'a': 1}: \udcff\u2028")) == "Ünï {'a': 1}: \\udcff\\u2028"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def planned(
     LimbeckError: a file is missing, the config is refused, nothing makes a target.
     """
     for path in (snakefile, *configfiles):
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise LimbeckError(f"{path}: no such file")
     # with these two a dry run ends where its jobs would be listed
     output = OutputSettings(dryrun=True, quiet={Quietness.RULES, Quietness.PROGRESS})
