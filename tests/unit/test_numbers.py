@@ -3,7 +3,9 @@
 import io
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +21,13 @@ from limbeck.errors import LimbeckError
 from limbeck.priors import schedulers
 from limbeck.priors.dit import DitPrior
 from limbeck.settings import Settings
-from limbeck.stages import encode, finetune, score
+from limbeck.stages import encode, features, finetune, score, soft_labels, teacher
 from limbeck.stages import prior as prior_stage
 from limbeck.stages import sample as sample_stage
 from limbeck.stages.numbers import DIVERGED, Watch
 from limbeck.stages.prior import SCHEDULER
 from limbeck.store import SUFFIX, Artifact, create
+from limbeck.students.labels import pack
 from limbeck.students.training import train
 from tests.unit.test_invert import stored
 
@@ -243,3 +246,56 @@ def test_what_stays_below_the_threshold_is_not_said(capsys):
     watch("a", np.full((3, 2), DIVERGED * 8))
     watch.close(1)
     assert not capsys.readouterr().err
+
+
+def test_weights_of_a_teacher_that_are_no_numbers_are_refused(tmp_path):
+    model = torch.nn.BatchNorm2d(3)
+    assert model.running_var is not None
+    model.running_var[1] = torch.inf  # of which no test accuracy need tell
+    save_file(model.state_dict(), tmp_path / "given.safetensors")
+    with pytest.raises(LimbeckError, match=r"^teachers\.mine\.weights: .*given\.safetensors has weights that are not numbers"):
+        teacher._loaded(torch.nn.BatchNorm2d(3), tmp_path / "given.safetensors", {"teacher": "mine"})
+
+
+def test_features_that_are_no_numbers_are_an_error_of_their_class(images, tmp_path, monkeypatch):
+    class Broken:
+        dim, size, classifies, files = 5, None, False, {}
+
+        def batches(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, None]]:
+            values = np.ones((len(pixels), 5), np.float32)
+            values[-1, 2] = NAN if (pixels == coats).all() else 1
+            yield values, None
+
+    with Artifact(images) as source:
+        coats = source["images"][4:8]
+    extractor = SimpleNamespace(load=lambda *_: Broken())
+    monkeypatch.setattr(features, "import_module", lambda _: extractor)
+    with pytest.raises(
+        LimbeckError, match=r"^class 'Coat': features\.features: values outside .*; are the extractor's weights whole\?"
+    ):
+        features.run({"extractor": "x", "kind": "clip", "code": "x"}, images, tmp_path / f"out{SUFFIX}")
+
+
+def test_soft_labels_that_are_no_numbers_are_an_error_of_their_epoch(tmp_path, monkeypatch):
+    asked = 0
+
+    class Broken:
+        classes = 10
+
+        def packed(self, x: torch.Tensor) -> dict[str, np.ndarray]:
+            nonlocal asked
+            asked += 1
+            logits = torch.zeros(len(x), 10)
+            logits[0, 3] = NAN if asked == 2 else 0
+            return pack(logits, None, 20.0)
+
+    labels = np.repeat(np.arange(FIRST, STOP), 2)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), np.uint8)
+    distilled = write(tmp_path / f"distilled{SUFFIX}", DISTILLED, {"images": pixels, "labels": labels})
+    monkeypatch.setattr(soft_labels, "online", lambda *_: Broken())
+    settings = Settings(batch_size=6, lr=0.1, weight_decay=0.0, epochs=3, labels="soft").model_dump(mode="json")
+    spec = {"settings": settings, "teacher": "convnet3", "teachers": [], "seed": 0, "repeat": 0, "code": "x"}
+    with pytest.raises(
+        LimbeckError, match=r"^teacher convnet3, epoch 2 of 3: soft_labels\.logits: values outside .* weights whole\?$"
+    ):
+        soft_labels.run(spec, [distilled], [], tmp_path / f"labels{SUFFIX}")
