@@ -1,6 +1,7 @@
 """Bad input is refused in one line: short runs of the fuzzers, and what long ones found, one by one."""
 
 import json
+import pickle
 import re
 import shutil
 import struct
@@ -18,6 +19,7 @@ from limbeck.config import Dataset, View
 from limbeck.data import decoding
 from limbeck.data.folders import class_files
 from limbeck.data.paths import package_path
+from limbeck.data.pickles import plain
 from limbeck.data.preprocessing import apply_view, cut_windows
 from limbeck.data.sources import open_source
 from limbeck.errors import LimbeckError
@@ -138,6 +140,17 @@ def test_a_folder_that_vanishes_while_parquet_files_are_looked_for_is_named(tmp_
     monkeypatch.setattr(Path, "rglob", vanishing)
     with pytest.raises(LimbeckError, match=r"^datasets\.own: cannot look through .*gone"):
         open_source("own", Dataset(source="parquet", path=str(tmp_path)))
+
+
+def test_a_pickle_that_asks_for_gigabytes_of_memo_is_refused():
+    before, asking = (
+        peak(),
+        pickle.PROTO + b"\2" + pickle.EMPTY_DICT + pickle.LONG_BINPUT + struct.pack("<I", 2**32 - 2) + pickle.STOP,
+    )
+    with pytest.raises(ValueError, match=r"^no pickle of plain data and arrays \(place 4294967294 in a memo\)$"):
+        plain(asking)
+    assert plain(asking.replace(struct.pack("<I", 2**32 - 2), bytes(4))) == {}
+    assert peak() - before < 100_000  # kilobytes
 
 
 def test_a_parquet_column_whose_name_is_no_utf8_is_named(tmp_path):
