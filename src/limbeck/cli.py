@@ -9,19 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
 import typer
 
-from limbeck import gpus
+from limbeck import gpus, terminal
 from limbeck.errors import LimbeckError
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
 ProvOption = Annotated[Path, typer.Option("--prov", help="sidecar for machine, time and source fingerprint")]
 Paths = Annotated[str, typer.Option(help="paths, one a line")]
-# where an error is shown besides standard error, once that goes to a log
-_terminal: TextIO | None = None
 # for stages that start threads themselves
 _threads = 1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -68,8 +66,7 @@ def keep_freed_memory() -> None:
 
 def _log_to(path: Path) -> None:
     """Send standard error, that of native libraries too, to a file, and keep the terminal for the message of an error."""
-    global _terminal
-    _terminal = os.fdopen(os.dup(2), "w")
+    terminal.stream = os.fdopen(os.dup(2), "w")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         os.dup2(file.fileno(), 2)
@@ -645,19 +642,12 @@ def main() -> None:
     try:
         app()
     except LimbeckError as error:
-        _say(f"limbeck: error: {error}")
+        terminal.say(f"limbeck: error: {error}")
         sys.exit(1)
     except Exception as error:
-        if _terminal is not None:
-            _terminal.write(f"limbeck: {type(error).__name__}: {error} (a bug; the job's log has the traceback)\n")
+        if terminal.stream is not None:
+            terminal.stream.write(f"limbeck: {type(error).__name__}: {error} (a bug; the job's log has the traceback)\n")
         raise
-
-
-def _say(line: str) -> None:
-    for stream in (sys.stderr, _terminal):
-        if stream is not None:
-            stream.write(line + "\n")
-            stream.flush()
 
 
 if __name__ == "__main__":

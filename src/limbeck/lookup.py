@@ -381,6 +381,5 @@ def _check_paths(value: Any, *key: str) -> None:
         name, whole = LONGEST
         content = value.encode(errors="surrogatepass")
         if b"\0" in content or len(content) > whole or max(map(len, content.split(b"/"))) > name:
-            raise LimbeckError(
-                f"{'.'.join(key)}: no path has a NUL, a name of over {name} bytes or over {whole} in all: {value[:20]!r}"
-            )
+            said = f"no path has a NUL, a name of over {name} bytes or over {whole} in all"
+            raise LimbeckError(f"{'.'.join(key)}: {said} (got {value[:20]!r})")

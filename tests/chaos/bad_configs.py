@@ -20,19 +20,11 @@ from limbeck.methods import DISCOVERY, FULL, GUIDANCE
 from limbeck.options import Sampler
 from limbeck.plan import Plan
 from limbeck.specs import Wildcards
+from tests.chaos.messages import in_one_line
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = (
-    None,
-    "coda_sweeps",
-    "d3hr_sweeps",
-    "ims3_sweeps",
-    "manifoldgd_sweeps",
-    "patches_sweeps",
-    "coda_few_labels",
-    "soft",
-    "table",
-)
+SWEEPS = ("coda_sweeps", "d3hr_sweeps", "ims3_sweeps", "manifoldgd_sweeps", "patches_sweeps")
+OVERLAYS = (None, *SWEEPS, "coda_few_labels", "soft", "table")
 Key = tuple[str | int, ...]
 
 
@@ -60,7 +52,7 @@ def _some(methods: Any) -> list[str]:
 def words() -> list[str]:
     """Every key and every choice that the schema or an option's model knows, and every name of the configs."""
     found: set[str] = set()
-    models = [each.options for each in DISCOVERY.values()] + [model for model in GUIDANCE.values()] + [Sampler]
+    models = [each.options for each in DISCOVERY.values()] + list(GUIDANCE.values()) + [Sampler]
 
     def walk(node: Any) -> None:
         if isinstance(node, dict):
@@ -103,7 +95,6 @@ ODD_STRINGS = (
     "\n",
     "Ünï-çødé",
     "\udcff",
-    "{name}",
     "{seed}",
     "{x",
     "%s",
@@ -111,6 +102,7 @@ ODD_STRINGS = (
     "'",
 )
 ODD_STRINGS += (
+    "{name}",
     "1",
     "-1",
     "1e5",
@@ -201,13 +193,7 @@ def jobs(plan: Plan) -> Iterator[tuple[str, Wildcards]]:
     dataset, ipc = run.datasets[0], run.ipc[0]
     seed, view = plan.first_seed(ipc), plan.dataset(dataset).view
     w: dict[str, Any] = {"dataset": dataset, "ipc": str(ipc), "seed": str(seed), "shard": "0", "view": view, "split": "train"}
-    w |= {
-        "teacher": run.teacher,
-        "protocol": run.protocols[0],
-        "student": run.students[0],
-        "extractor": run.extractors[0],
-        "repeat": "0",
-    }
+    w |= {"teacher": run.teacher, "protocol": run.protocols[0], "student": run.students[0], "extractor": run.extractors[0]}
     made = "label" if plan.dataset(dataset).source == "pseudo" else "take" if plan.dataset(dataset).of else "ingest"
     yield from ((stage, w) for stage in (made, "hold_out", "teacher", "features", "report"))
     yield "prior", {"prior": plan.vae_of(run.prior)}
@@ -255,9 +241,7 @@ def judge(config: dict[str, Any]) -> bool:
             assert resources.runtime_min(plan, stage, w) > 0
         constrained(plan)
     except LimbeckError as error:
-        line = str(error)
-        assert line.strip(), "an empty message"
-        assert len(line.splitlines()) == 1, f"several lines: {line!r}"
+        in_one_line(error)
         return False
     return True
 

@@ -15,6 +15,7 @@ from PIL import Image
 from limbeck.config import View
 from limbeck.data import decoding
 from limbeck.data.preprocessing import apply_view, cut_windows
+from tests.chaos.messages import in_one_line
 
 MOST = 3 << 19  # kilobytes by which the process may grow
 
@@ -104,17 +105,13 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     return bytes(out)
 
 
-# big and little endian: nothing, enormous, negative, and a side of 30,000
-SIZES = tuple(
-    struct.pack(f"{order}{kind}", value)
-    for order in "<>"
-    for kind, value in (("I", 0), ("I", 2**32 - 1), ("I", 2**31 - 1), ("i", -5))
+# little and big endian: nothing, enormous, negative, a side of 30,000, and of 9,000, which is taken
+_SIDES = (
+    *(("I", (side,)) for side in (0, 9_000, 30_000, 2**31 - 1, 2**32 - 1)),
+    ("i", (-5,)),
+    ("HH", (30_000, 30_000)),
 )
-SIZES += tuple(
-    struct.pack(f"{order}{kind}", *value)
-    for order in "<>"
-    for kind, value in (("I", (30_000,)), ("HH", (30_000, 30_000)), ("I", (9_000,)))
-)
+SIZES = tuple(struct.pack(order + kind, *sides) for order in "<>" for kind, sides in _SIDES)
 
 
 def peak() -> int:
@@ -140,7 +137,7 @@ def view(image: Image.Image, rng: np.random.Generator) -> None:
     try:
         found = cut_windows(image, own, channels) if rule == "windows" else apply_view(image, own, channels)[None]
     except ValueError as error:
-        assert len(str(error).splitlines()) == 1, f"several lines: {error}"
+        in_one_line(error)
         return
     assert found.shape[1:] == (own.size, own.size, channels), f"{rule}: {found.shape}"
 
@@ -149,8 +146,7 @@ def _one_line(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except ValueError as error:
-        assert str(error).startswith(decoding.UNDECODED), f"not said why: {error}"
-        assert len(str(error).splitlines()) == 1, f"several lines: {error}"
+        in_one_line(error, decoding.UNDECODED)
         return None
 
 

@@ -9,11 +9,11 @@ from tests.chaos.bad_images import images
 
 # name, function of (count, seed), how many in the default suite, and in the long run
 FAULTS: list[tuple[str, Callable[[int, int], int], int, int]] = [
-    ("config changed", configs, 60, 20_000),
+    ("config changed", configs, 40, 20_000),
     ("image file damaged", images, 400, 100_000),
     ("dataset file damaged", datasets, 60, 10_000),
     ("damaged images ingested", ingested, 6, 500),
-    ("prior, rates or folder damaged", given, 40, 5_000),
-    ("odd command", commands, 11, 1_000),
+    ("prior or rates damaged", given, 40, 5_000),
+    ("odd command", commands, 6, 1_000),
     ("odd look at results", looks, 10, 2_000),
 ]

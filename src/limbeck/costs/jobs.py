@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 from snakemake.api import SnakemakeApi
 from snakemake.exceptions import RuleException, WorkflowError
@@ -51,7 +53,7 @@ def planned(
     LimbeckError: a file is missing, the config is refused, nothing makes a target.
     """
     for path in (snakefile, *configfiles):
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise LimbeckError(f"{path}: no such file")
     # with these two a dry run ends where its jobs would be listed
     output = OutputSettings(dryrun=True, quiet={Quietness.RULES, Quietness.PROGRESS})
@@ -63,7 +65,7 @@ def planned(
             dag.execute_workflow(executor="dryrun")
         except (WorkflowError, RuleException) as error:
             raise LimbeckError(" ".join(str(error).split())) from None
-        except (UnicodeDecodeError, SyntaxError, NameError) as error:
+        except (UnicodeDecodeError, SyntaxError, TokenError, NameError) as error:
             raise LimbeckError(f"{snakefile}: no Snakefile ({' '.join(str(error).split())})") from None
         found = workflow._workflow  # the API itself gives no jobs
         if "PLAN" not in found.globals:

@@ -88,7 +88,7 @@ def _file(raw: Path | bytes) -> Path | io.BytesIO:
 
 def _why(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"{UNDECODED} (more than {LARGEST // 10**6} million pixels by its header; if that is not damaged, make the image smaller)"
+        return f"{UNDECODED} (over {LARGEST // 10**6} million pixels by its header; if that is not damaged, make the image smaller)"
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow names the buffer's address of what it got as bytes
     return f"{UNDECODED} ({'no known image format' if 'cannot identify' in text else text})"

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,17 @@ def plain(data: bytes) -> Any:
     ValueError: it is damaged, or names anything but NumPy's arrays.
     """
     try:
+        _check_places(data)
         return _arrays(_Reader(io.BytesIO(data), encoding="bytes").load())
     except Exception as error:  # a damaged pickle raises nearly everything
         raise ValueError(f"no pickle of plain data and arrays ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def _check_places(data: bytes) -> None:
+    """Refuse a place in the memo beyond what so many bytes can fill: the reader would make room for all below it, gigabytes."""
+    for code, place, _ in pickletools.genops(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and (place or 0) > len(data):
+            raise ValueError(f"place {place} in a memo")
 
 
 def _arrays(value: Any) -> Any:

@@ -30,9 +30,8 @@ def _picture(image: np.ndarray | Image.Image, channels: int) -> Image.Image:
 
 def _resized(picture: Image.Image, width: int, height: int, resample: Image.Resampling) -> Image.Image:
     if width * height > LARGEST:
-        raise ValueError(
-            f"is {picture.width}x{picture.height}: resized to {width}x{height} it is too large; leave it out, or cut it"
-        )
+        was = f"{picture.width}x{picture.height}"
+        raise ValueError(f"is {was}: resized to {width}x{height} it is too large; leave it out, or cut it")
     return picture.resize((width, height), resample)
 
 

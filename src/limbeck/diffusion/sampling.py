@@ -50,6 +50,10 @@ class Sampled:
     x0_norms: Tensor
 
 
+class NotNumbersError(ArithmeticError):
+    """Latents that are no longer numbers; the message names the first step that made them so."""
+
+
 @torch.inference_mode()
 def sample(
     denoise: Denoiser,
@@ -73,6 +77,10 @@ def sample(
     generators: of each step's fresh noise; needed by DDPM, ignored by the others.
     start: the step whose level ``noise`` has, 0 … steps. Those before it are left out, their norms are 0; guidances and generators
         still count steps on the whole grid.
+
+    Raises
+    ------
+    NotNumbersError: see there; asked at the end, so that no step waits for the device.
     """
     stochastic = isinstance(scheduler, DDPMScheduler)
     x, timesteps, grid = noise, scheduler.timesteps, levels(scheduler)
@@ -109,7 +117,10 @@ def sample(
         norms.append((following - x).flatten(1).norm(dim=1))
         x0_norms.append(guided.flatten(1).norm(dim=1))
         x = following
-    return Sampled(x, torch.stack(norms, dim=1), torch.stack(x0_norms, dim=1))
+    found = Sampled(x, torch.stack(norms, dim=1), torch.stack(x0_norms, dim=1))
+    if (bad := ~torch.isfinite(found.step_norms + found.x0_norms).all(dim=0)).any():
+        raise NotNumbersError(f"the latents are not numbers from step {int(bad.nonzero()[0]) + 1} of {len(timesteps)} on")
+    return found
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:

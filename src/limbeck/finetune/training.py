@@ -30,7 +30,7 @@ Report = Callable[[int, int, float], None]
 @dataclass(frozen=True)
 class Data:
     """latents: (N, C, H, W), any float type. classes: (N,) of the dataset. labels: the prior's of each class. null: its label of no
-    class. timesteps: of its training table.
+    class. timesteps: of its training table. names: of the classes, for messages.
     """
 
     latents: np.ndarray
@@ -38,6 +38,11 @@ class Data:
     labels: Sequence[int]
     null: int
     timesteps: int
+    names: Sequence[str] = ()
+
+    def called(self, label: int) -> str:
+        """What a class is called in a message."""
+        return repr(self.names[label]) if self.names else str(label)
 
 
 @dataclass
@@ -140,7 +145,8 @@ def tune(
 
     Raises
     ------
-    ValueError: the loss is no longer a number (step, learning rate and last checkpoint named), or fewer images than a step takes.
+    ValueError: the loss is no longer a number (class, step, learning rate and last checkpoint named), or fewer images than a step
+        takes.
     """
     per_epoch, steps = steps_of(len(data.latents), options.batch_size, options.accumulate, options.epochs)
     weights, size = trained(network), options.batch_size * options.accumulate
@@ -156,19 +162,17 @@ def tune(
         rows = order[at * size : (at + 1) * size]
         value = 0.0
         for part in np.split(rows, options.accumulate):
-            terms = criterion(predict, batch_of(data, part, epoch, options.seed, options.cfg_dropout))
+            batch = batch_of(data, part, epoch, options.seed, options.cfg_dropout)
+            terms = criterion(predict, batch)
             means = {name: term.mean() / options.accumulate for name, term in terms.items()}
             loss = torch.stack(list(means.values())).sum()
             loss.backward()
             value += loss.item()
+            if not math.isfinite(value):
+                name = data.called(_first_class(terms, batch))
+                raise ValueError(_diverged(value, step, steps, options.rate, name, checkpoint))
             for name, mean in means.items():
                 now.running[name] = now.running.get(name, 0.0) + mean.item()
-        if not math.isfinite(value):
-            last = f"the last checkpoint, {checkpoint.path}, is of step {checkpoint.saved}"
-            last = last if checkpoint.saved else "there is no checkpoint yet"
-            raise ValueError(
-                f"the loss is {value} at step {step} of {steps} (learning rate {options.rate:.2e}); lower finetune.lr; {last}"
-            )
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -188,6 +192,19 @@ def tune(
         for name, mean in average.items():
             weights[name].copy_(mean)
     return now.history
+
+
+def _first_class(terms: dict[str, Tensor], batch: Batch) -> int:
+    """The class of the first image whose loss is no number; that of the largest where it is their sum that overflows."""
+    total = torch.stack([term.detach() for term in terms.values()]).sum(dim=0).nan_to_num(nan=torch.inf)
+    return int(batch.classes[int(total.argmax())])
+
+
+def _diverged(value: float, step: int, steps: int, rate: float, name: str, checkpoint: Checkpoint) -> str:
+    last = f"the last checkpoint, {checkpoint.path}, is of step {checkpoint.saved}"
+    last = last if checkpoint.saved else "there is no checkpoint yet"
+    where = f"at step {step + 1} of {steps}, first of class {name}"
+    return f"the loss is {value} {where} (learning rate {rate:.2e}); lower finetune.lr; {last}"
 
 
 def _state(

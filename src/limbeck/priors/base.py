@@ -112,6 +112,8 @@ class VaePrior:
     def decode(self, latents: Tensor, channels: int) -> np.ndarray:
         z = latents / self.vae.config.scaling_factor + self._shift
         x = joined(self._decodes(lambda part: self.vae.decode(self._there(part)).sample.float().cpu(), z))
+        if not torch.isfinite(x).all():  # clamped, they would pass for black and white
+            raise ArithmeticError("the VAE makes pixels that are not numbers of the latents")
         if x.shape[1] == 3 and channels == 1:
             x = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
         x = ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

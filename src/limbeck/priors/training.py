@@ -20,7 +20,7 @@ History = list[dict[str, float]]
 Report = Callable[[int, int, float], None]
 
 
-class Diverged(RuntimeError):
+class Diverged(ArithmeticError):
     """The loss is no longer a number; the message names the step and the learning rate."""
 
 
@@ -57,7 +57,7 @@ def _optimise(
         loss = loss_now()
         value = loss.item()
         if not math.isfinite(value):
-            raise Diverged(f"the loss is {value} at step {step} (learning rate {rate:.2e}); lower train lr")
+            raise Diverged(f"the loss is {value} at step {step + 1} of {cfg.steps} (learning rate {rate:.2e}); lower it")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

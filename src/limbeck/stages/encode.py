@@ -6,6 +6,7 @@ from limbeck.artifacts import IMAGES, LATENTS
 from limbeck.priors.base import load_vae
 from limbeck.priors.files import weight_digests
 from limbeck.stages.common import Spec, class_rows, header_of, params, progress
+from limbeck.stages.numbers import WEIGHTS, append
 from limbeck.store import Artifact, create
 
 
@@ -18,9 +19,10 @@ def run(spec: Spec, images: Path, prior: Path, latents: Path) -> None:
         shapes = {"latents": (len(labels), *vae.latent_shape), "labels": labels.shape}
         header = header_of(source)
         with create(latents, LATENTS, shapes, params(spec), {"images": images}, digests, **header) as out:
-            for _, rows in class_rows(labels):
+            for label, rows in class_rows(labels):
+                where = f"class {header['classes'][label]!r}"
                 for start in range(rows.start, rows.stop, spec["batch"]):
                     stop = min(start + spec["batch"], rows.stop)
-                    out.append("latents", vae.encode(source.read("images", start, stop)).numpy())
+                    append(out, {"latents": vae.encode(source.read("images", start, stop)).numpy()}, where, WEIGHTS)
                     report(stop, len(labels))
             out.append("labels", labels)

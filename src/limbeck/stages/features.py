@@ -6,6 +6,7 @@ from pathlib import Path
 from limbeck.artifacts import FEATURES
 from limbeck.components import EXTRACTORS
 from limbeck.stages.common import Spec, class_rows, header_of, params, progress, resize_to
+from limbeck.stages.numbers import append
 from limbeck.store import Artifact, create
 
 
@@ -22,9 +23,9 @@ def run(spec: Spec, images: Path, features: Path, teacher: Path | None = None, r
         inputs = {"images": images, **extractor.files}
         with create(features, FEATURES, shapes, params(spec, "weights"), inputs, **header) as out:
             for label, rows in class_rows(labels):
-                pixels = source.read("images", rows.start, rows.stop)
+                where, pixels = f"class {header['classes'][label]!r}", source.read("images", rows.start, rows.stop)
                 for values, predicted in extractor.batches(resize_to(pixels, extractor.size) if extractor.size else pixels):
-                    out.append("features", values)
+                    append(out, {"features": values}, where, "are the extractor's weights whole?")
                     if extractor.classifies:
                         out.append("correct", predicted == label)
                 report(rows.stop, len(labels))

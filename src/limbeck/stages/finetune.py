@@ -25,6 +25,7 @@ from limbeck.finetune.training import Checkpoint, Data, tune
 from limbeck.priors.files import DELTA, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table, known_classes, weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
+from limbeck.stages.numbers import check_weights
 from limbeck.stages.prior import forget_places, stored, weights_bytes
 
 NETWORK = {"dit": "transformer", "sd": "unet", "sdxl": "unet"}  # the folder of a family's denoiser
@@ -48,7 +49,7 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint
     if points.shape[1:] != prior.latent_shape:
         raise LimbeckError(f"prior {folder.name}: takes latents {prior.latent_shape}, those to tune on are {points.shape[1:]}")
     schedule = prior.schedule
-    data = Data(points, of, labels, prior.null, len(schedule))
+    data = Data(points, of, labels, prior.null, len(schedule), classes)
     checkpoint = Checkpoint(
         index.parent.with_name(f".{index.parent.name}.checkpoint"), _task(spec, latents, folder), checkpoint_seconds
     )
@@ -65,6 +66,7 @@ def run(spec: Spec, latents: Sequence[Path], base: Path, index: Path, checkpoint
             ) from None
     with stored(spec, index) as part:
         _save(part, folder, spec, network, name, options, classes if about.get("new_classes") else None)
+        check_weights(part, f"priors.{index.parent.name}", "lower finetune.lr, or store them as dtype: float32")
         _plot(part / LOSS, history)
         record = {"params": params(spec), "base": folder.name, "images": len(points), **about, "loss": history}
         (part / RECORD).write_text(json.dumps(record, indent=1))

@@ -18,9 +18,11 @@ from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal
 from limbeck.stages.common import Spec, class_rows, header_of, params, progress
+from limbeck.stages.numbers import WEIGHTS, append
 from limbeck.store import Artifact, Writer, create
 
 ROUND_TRIP = 16  # a class's first images, which are sampled back
+REMEDY = f"lower inversion_scale; {WEIGHTS}"
 SEED = 0  # of the noise of ``inversion: ddpm``: statistics belong to no generation seed
 
 
@@ -47,9 +49,9 @@ def run(spec: Spec, latents: Path, prior: Path, statistics: Path, refiner: Path 
                     if start == rows.start:
                         error = climb.round_trip(clean[:ROUND_TRIP], top[:ROUND_TRIP], label)
                     if options["keep_latents"]:
-                        out.append("latents", top.numpy())
+                        append(out, {"latents": top.numpy()}, f"class {header['classes'][label]!r}", REMEDY)
                     report(stop, len(labels))
-                _write(out, label, moments, error)
+                _write(out, label, header["classes"][label], moments, error)
                 errors.append(error)
     seconds = (time.monotonic() - started) / len(labels)
     return {"seconds_per_image": round(seconds, 4), "round_trip_error": round(float(np.mean(errors)), 5)}
@@ -89,14 +91,17 @@ class _Climb:
         for rung, z in enumerate(found):
             if not torch.isfinite(z).all():
                 name = self.classes[label]
-                raise LimbeckError(f"class {name!r}: its latents are not numbers after {rung} steps up; lower inversion_scale")
+                raise LimbeckError(f"class {name!r}: its latents are not numbers after {rung} of {step} steps up; {REMEDY}")
             yield z
 
     def round_trip(self, clean: Tensor, top: Tensor, label: int) -> float:
         """|sampled back - clean| / |clean|, by DDIM at the inversion's scale."""
         labels = torch.full((len(clean),), self.labels[label])
         start = self.options["steps"] - self.options["inversion_step"]
-        back = sample(self.model.denoise, self.scheduler, top, labels, null=self.model.null, start=start, **self.scale)
+        try:
+            back = sample(self.model.denoise, self.scheduler, top, labels, null=self.model.null, start=start, **self.scale)
+        except ArithmeticError as error:
+            raise LimbeckError(f"class {self.classes[label]!r}, sampled back: {error}; {REMEDY}") from None
         return float((back.latents - clean).norm()) / (float(clean.norm()) or 1.0)
 
 
@@ -110,7 +115,7 @@ def _shapes(classes: int, images: int, shape: tuple[int, ...], options: Spec) ->
     }
 
 
-def _write(out: Writer, label: int, moments: list[Moments], error: float) -> None:
+def _write(out: Writer, label: int, name: str, moments: list[Moments], error: float) -> None:
     """One class: moments on the last rung, how Gaussian it is on every rung."""
     top, found = moments[-1], [normality(each) for each in moments]
     rows = {
@@ -126,5 +131,4 @@ def _write(out: Writer, label: int, moments: list[Moments], error: float) -> Non
         "mean_skewness": [each.skewness for each in found],
         "mean_kurtosis": [each.kurtosis for each in found],
     }
-    for name, values in rows.items():
-        out.append(name, np.asarray(values)[np.newaxis])
+    append(out, {key: np.asarray(values)[np.newaxis] for key, values in rows.items()}, f"class {name!r}", REMEDY)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import FEATURES
+from limbeck.errors import LimbeckError
 from limbeck.metrics.evaluation import Distilled, against_test, against_training
 from limbeck.metrics.frechet import Moments
 from limbeck.metrics.samples import BLOCK, LARGEST, some
@@ -86,6 +87,8 @@ def run(
         values["fid"] = values.pop("fd")
     named = {f"{name}_{spec['extractor']}": value for name, value in values.items()}
     named["trajectory_norm_variance"] = _trajectories(images)
+    if infinite := [name for name, value in named.items() if math.isinf(value)]:
+        raise LimbeckError(f"{metrics}: {infinite[0]} is infinite; are the weights of extractor {spec['extractor']} whole?")
     results = {name: None if math.isnan(value) else value for name, value in named.items()}
     write_json(metrics, "metrics", params(spec), {**results, "images": count})
 

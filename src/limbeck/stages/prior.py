@@ -22,6 +22,7 @@ from limbeck.priors.registry import family
 from limbeck.priors.weights import vae_folder
 from limbeck.records import write_json
 from limbeck.stages.common import Spec, classes_of, params, progress, read_all
+from limbeck.stages.numbers import check_weights, first_bad
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -37,9 +38,10 @@ def run(spec: Spec, images: Sequence[Path], index: Path) -> dict[str, float]:
     """Write the prior beside ``index`` (its model_index.json), whole or not at all; returns the bytes of its weights."""
     with stored(spec, index) as part:
         if spec["train"] is not None:
-            _train(spec, images, part)
+            _train(spec, images, part, index.parent.name)
         else:
             _copy(spec, part)
+        check_weights(part, f"priors.{index.parent.name}", "lower train.dit.lr" if spec["train"] else "fetch them again")
     return weights_bytes(index, spec["family"])
 
 
@@ -115,7 +117,16 @@ def forget_places(folder: Path) -> None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _train(spec: Spec, images: Sequence[Path], part: Path) -> None:
+@contextmanager
+def _of(key: str) -> Iterator[None]:
+    """A training that diverges is an error of this key."""
+    try:
+        yield
+    except ArithmeticError as error:
+        raise LimbeckError(f"{key}: {error}") from None
+
+
+def _train(spec: Spec, images: Sequence[Path], part: Path, name: str) -> None:
     from diffusers import DDPMScheduler
 
     from limbeck.priors.training import encode_means, reconstruction_error, train_dit, train_vae
@@ -123,10 +134,14 @@ def _train(spec: Spec, images: Sequence[Path], part: Path) -> None:
     cfg = PriorTraining.model_validate(spec["train"])
     pixels, labels = read_all(images, IMAGES, "images", "labels")
     classes = classes_of(images[0])
-    with progress("vae") as report:
+    with progress("vae") as report, _of(f"priors.{name}.train.vae.lr"):
         vae, vae_history = train_vae(pixels, cfg.vae, report)
     latents = encode_means(vae, pixels) * vae.config.scaling_factor
-    with progress("dit") as report:
+    if bad := first_bad(latents, labels, classes):
+        raise LimbeckError(
+            f"class {bad!r}: its latents are not numbers after the VAE's {cfg.vae.steps} steps; lower priors.{name}.train.vae.lr"
+        )
+    with progress("dit") as report, _of(f"priors.{name}.train.dit.lr"):
         model, dit_history = train_dit(
             latents, torch.from_numpy(labels.astype(np.int64)), len(classes), cfg.dit, DDPMScheduler.from_config(SCHEDULER), report
         )

@@ -13,6 +13,7 @@ from limbeck.errors import LimbeckError
 from limbeck.priors.base import load_vae
 from limbeck.priors.files import weight_digests
 from limbeck.stages.common import Spec, header_of, params, progress
+from limbeck.stages.numbers import WEIGHTS, append
 from limbeck.store import Artifact, create
 
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -41,6 +42,7 @@ def run(spec: Spec, images: Path, prototypes: Path, prior: Path, targets: Path) 
                     pixels = apply_view(decode(source.raw("train", places[name])), view, channels)
                 except ValueError as error:
                     raise source.fail(f"image {name} {error}") from None
-                out.append("members", vae.encode(pixels[np.newaxis]).numpy())
+                where = f"class {header['classes'][int(labels[done - 1])]!r}, image {name}"
+                append(out, {"members": vae.encode(pixels[np.newaxis]).numpy()}, where, WEIGHTS)
                 report(done, len(wanted))
             out.append("labels", labels)

@@ -1,5 +1,6 @@
 """sample: the distilled set of a method that generates, one shard of classes."""
 
+import math
 import time
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,10 @@ from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, torch_generator
 from limbeck.stages.common import Spec, header_of, params, progress, resize_to
 from limbeck.stages.guided import Guided
+from limbeck.stages.numbers import WEIGHTS, Watch, append
 from limbeck.store import Artifact, create
+
+REMEDY = f"lower the guidance weight or cfg_scale; {WEIGHTS}"
 
 
 def run(
@@ -57,7 +61,7 @@ def run(
     weights = weight_digests(prior.parent)
     if refiner:
         weights |= {f"refiner/{name}": value for name, value in weight_digests(refiner.parent).items()}
-    started = time.monotonic()
+    started, watch = time.monotonic(), Watch(distilled, math.prod(model.latent_shape), settings["steps"])
     with (
         create(distilled, DISTILLED, shapes, params(spec), inputs, weights, **header) as out,
         progress("sample") as report,
@@ -66,19 +70,19 @@ def run(
             for start in range(0, ipc, settings["batch_size"]):
                 items = range(start, min(start + settings["batch_size"], ipc))
                 guidance = _guidance(spec, targets, label, items, model.device)
-                found = _batch(model, spec, guidance, beginning, label, labels[label], items)
-                if not torch.isfinite(found.latents).all():
-                    raise LimbeckError(
-                        f"class {header['classes'][label]!r}: the latents are not numbers after {settings['steps']} steps; "
-                        "lower the guidance weight or cfg_scale"
-                    )
-                out.append("images", resize_to(model.decode(found.latents, spec["channels"]), spec["size"]))
-                for name in ("latents", "step_norms", "x0_norms"):
-                    out.append(name, getattr(found, name).cpu().numpy())
-                for name, values in targets.traces(guidance).items():
-                    out.append(name, values)
+                where = f"class {header['classes'][label]!r}"
+                try:
+                    found = _batch(model, spec, guidance, beginning, label, labels[label], items)
+                    pixels = model.decode(found.latents, spec["channels"])
+                except ArithmeticError as error:
+                    raise LimbeckError(f"{where}: {error}; {REMEDY}") from None
+                out.append("images", resize_to(pixels, spec["size"]))
+                watch(header["classes"][label], found.x0_norms.cpu().numpy())
+                traces = {name: getattr(found, name).cpu().numpy() for name in ("latents", "step_norms", "x0_norms")}
+                append(out, {**traces, **targets.traces(guidance)}, where, REMEDY)
                 out.append("labels", np.full(len(items), label))
                 report((label - first) * ipc + items.stop, n)
+    watch.close(stop - first)
     return {"seconds_per_image": round((time.monotonic() - started) / n, 4)}
 
 

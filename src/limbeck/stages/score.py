@@ -13,6 +13,7 @@ from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, stream
 from limbeck.selection.typicality import timesteps, typicality
 from limbeck.stages.common import Spec, class_rows, header_of, params, progress
+from limbeck.stages.numbers import WEIGHTS, append
 from limbeck.store import Artifact, create
 
 SEED = 0  # scores belong to no generation seed
@@ -41,7 +42,8 @@ def run(spec: Spec, images: Path, latents: Path, prior: Path, scores: Path) -> d
                     own = rows[start : start + options["score_batch"]]
                     # rows ascend, so that a batch is read as one piece
                     block = source.read("latents", at.start + int(own[0]), at.start + int(own[-1]) + 1)[own - own[0]]
-                    out.append("maps", scorer(torch.from_numpy(block.astype(np.float32)), label, own.tolist()))
+                    maps = scorer(torch.from_numpy(block.astype(np.float32)), label, own.tolist())
+                    append(out, {"maps": maps}, f"class {header['classes'][label]!r}", WEIGHTS)
                     done += len(own)
                     report(done, n)
                 out.append("rows", rows)
@@ -62,12 +64,7 @@ def _rows(labels: np.ndarray, images: Path, limit: int | None) -> list[tuple[sli
 
 
 class _Scorer:
-    """A prior that scores batches; every row has its own streams of timesteps and noise.
-
-    Raises
-    ------
-    LimbeckError: scores that are not numbers.
-    """
+    """A prior that scores batches; every row has its own streams of timesteps and noise."""
 
     def __init__(self, spec: Spec, prior: Path, classes: list[str]):
         self.options, self.classes = spec["scoring"], classes
@@ -85,6 +82,4 @@ class _Scorer:
 
         labels, t = torch.full((len(z),), self.ids[label]), torch.from_numpy(np.stack(times))
         found = typicality(self.model.denoise, self.schedule, z, labels, self.model.null, t, noise)
-        if not torch.isfinite(found).all():
-            raise LimbeckError(f"class {self.classes[label]!r}: scores are not numbers; are the prior's weights whole?")
-        return found.numpy().astype(np.float16)
+        return found.numpy()

@@ -12,6 +12,7 @@ from limbeck.rows import ahead
 from limbeck.settings import Settings
 from limbeck.stages.classifiers import online, read_set
 from limbeck.stages.common import Spec, params, progress
+from limbeck.stages.numbers import append
 from limbeck.store import create
 from limbeck.students.inputs import pixels
 from limbeck.students.labels import pack
@@ -36,6 +37,6 @@ def run(spec: Spec, distilled: Sequence[Path], teachers: Sequence[Path], labels:
                 x, _ = views.seen(pixels(own_images).to(where), batch)
                 for name, values in source.packed(x).items():
                     rows[name][batch.rows] = values
-            for name, values in rows.items():
-                out.append(name, values[None])
+            teacher = f"teacher {spec['teacher']}, epoch {epoch + 1} of {views.epochs}"
+            append(out, {name: values[None] for name, values in rows.items()}, teacher, "are its weights whole?")
             report(epoch + 1, views.epochs)

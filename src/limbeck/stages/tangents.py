@@ -16,6 +16,7 @@ from limbeck.guidance.manifold import factors, neighbours_of
 from limbeck.priors import schedulers
 from limbeck.seeds import normal
 from limbeck.stages.common import Spec, class_rows, header_of, params, progress, read_class
+from limbeck.stages.numbers import append
 from limbeck.store import Artifact, create
 
 MEMORY = 512 * 2**20
@@ -42,7 +43,10 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
                 own = centres[(done - 1) * ipc :][items.start : items.stop]
                 patches = class_patches(options, points, own, spec["seed"], label, names[label], items)
                 noise = np.stack([normal(shape, spec["seed"], "sample", label, item).numpy().ravel() for item in items])
-                part = at_anchors(patches, noise, grid, options)
+                try:
+                    part = at_anchors(patches, noise, grid, options)
+                except (ValueError, np.linalg.LinAlgError) as error:
+                    raise LimbeckError(f"class {names[label]!r}: no tangents of its latents ({error}); are they whole?") from None
                 if options["neighbourhood"] == "real":
                     part["patch"] = _padded([patch.rows + where.start for patch in patches])
                 parts.append({**part, "labels": np.full(len(items), label)})
@@ -50,8 +54,7 @@ def run(spec: Spec, latents: Path, prototypes: Path, scheduler: Path, tangents: 
     arrays = {name: _joined([part[name] for part in parts]) for name in parts[0]}
     inputs = {"latents": latents, "prototypes": prototypes, "scheduler": scheduler}
     with create(tangents, TANGENTS, {k: v.shape for k, v in arrays.items()}, params(spec), inputs, **header) as out:
-        for name, array in arrays.items():
-            out.append(name, array)
+        append(out, arrays, "tangents", "lower k or d, or raise the radius")
     return {"seconds_per_image": round((time.monotonic() - started) / len(arrays["labels"]), 4)}
 
 

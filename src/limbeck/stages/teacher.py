@@ -16,7 +16,7 @@ from limbeck.settings import Settings
 from limbeck.stages.classifiers import builder, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress
 from limbeck.students.evaluation import accuracy, order_complaint, per_class, permuted, predict
-from limbeck.students.training import train
+from limbeck.students.training import finite, train
 
 CHANCE = 1.5  # times chance: the least accuracy of a teacher
 
@@ -73,6 +73,8 @@ def _loaded(model: nn.Module, path: Path, spec: Spec) -> nn.Module:
         raise LimbeckError(
             f"{key}: {path} is no state dict of {spec['architecture']['name']} for these images and classes ({said})"
         ) from None
+    if not finite(model):
+        raise LimbeckError(f"{key}: {path} has weights that are not numbers; fetch it again, or train a teacher")
     return model.eval()
 
 

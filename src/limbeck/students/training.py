@@ -45,7 +45,8 @@ def train(
 
     Raises
     ------
-    FloatingPointError: the loss is not a number; the message names the epoch and the learning rate.
+    FloatingPointError: the loss is not a number, or the weights that it leaves are not, which is looked for where a student is
+        tested and at the end; the message names the epoch and the learning rate.
     """
     views = Views(settings, len(images), seed, repeat)
     with torch.random.fork_rng():
@@ -62,14 +63,21 @@ def train(
         for epoch in range(start, views.epochs):
             torch.manual_seed(_seed(seed, "dropout", repeat, epoch))
             loss = _epoch(model.train(), optimiser, views, epoch, images, y, soft)
-            if not math.isfinite(loss):
+            whole = math.isfinite(loss) and (epoch + 1 not in stops | {views.epochs} or finite(model))
+            if not whole:
+                what = "the weights are not numbers after" if math.isfinite(loss) else f"the loss is {loss} at"
                 rate = views.rate(epoch * views.per_epoch)
-                raise FloatingPointError(f"the loss is {loss} at epoch {epoch + 1} of {views.epochs} (learning rate {rate:.1e})")
+                raise FloatingPointError(f"{what} epoch {epoch + 1} of {views.epochs} (learning rate {rate:.1e})")
             report(epoch + 1, views.epochs, loss)
             if watch is not None and epoch + 1 in stops:
                 done = epoch + 1
                 watch(done, model.eval(), lambda: {"epoch": done, "model": model.state_dict(), "optimiser": optimiser.state_dict()})  # noqa: B023
     return model.eval()
+
+
+def finite(model: nn.Module) -> bool:
+    """Whether all its weights and statistics are numbers."""
+    return all(bool(torch.isfinite(values).all()) for values in model.state_dict().values() if values.is_floating_point())
 
 
 def _seed(seed: int, what: str, repeat: int, epoch: int = 0) -> int:

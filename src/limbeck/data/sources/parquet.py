@@ -49,9 +49,8 @@ class ParquetSource(Source):
         try:
             found = sorted({path for pattern in patterns for path in self.path.rglob(pattern)})
         except OSError as error:
-            raise self.fail(
-                f"cannot look through {self.path} ({error}); set datasets.{self.name}.path to the dataset's folder"
-            ) from None
+            key = f"datasets.{self.name}.path"
+            raise self.fail(f"cannot look through {self.path} ({error}); set {key} to the dataset's folder") from None
         if len(folders := sorted({str(path.parent) for path in found})) > 1:
             raise self.fail(f"several configurations: {', '.join(folders[:4])}; set datasets.{self.name}.path to the folder of one")
         return found
@@ -75,8 +74,10 @@ class ParquetSource(Source):
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(path)
-        except (OSError, pa.ArrowException) as error:
+            file = pq.ParquetFile(path)
+            file.schema_arrow  # noqa: B018  # read now: names that are no UTF-8 are a ValueError
+            return file
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self.fail(f"{path} is no parquet file, or only part of one ({' '.join(str(error).split())})") from None
 
     def _pick(self, path: Path, schema: pa.Schema, known: tuple[str, ...], wanted: str | None) -> str:
@@ -114,7 +115,7 @@ class ParquetSource(Source):
             raise self.fail(f"no column {column!r} in {path}; it has {', '.join(file.schema_arrow.names)}")
         try:
             return (file.read([column]) if group is None else file.read_row_group(group, [column])).column(0)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self.fail(f"{path} is damaged ({' '.join(str(error).split())}); fetch it again") from None
 
     def labels(self, split: str) -> np.ndarray:
