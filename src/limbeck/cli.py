@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -15,6 +15,7 @@ import typer
 
 from limbeck import gpus
 from limbeck.errors import LimbeckError
+from limbeck.faults import explained
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
@@ -615,13 +616,13 @@ def schema(out: Path = typer.Argument(help="repository root")) -> None:
 
 
 def main() -> None:
-    """Entry point: user errors are one line and exit code 1."""
+    """Entry point: user errors, and faults of the machine that a user can mend, are one line and exit code 1."""
     try:
         app()
-    except LimbeckError as error:
-        _say(f"limbeck: error: {error}")
-        sys.exit(1)
     except Exception as error:
+        if said := str(error) if isinstance(error, LimbeckError) else explained(error):
+            _say(f"limbeck: error: {said}")
+            sys.exit(1)
         if _terminal is not None:
             _terminal.write(f"limbeck: {type(error).__name__}: {error} (a bug; the job's log has the traceback)\n")
         raise
@@ -629,9 +630,11 @@ def main() -> None:
 
 def _say(line: str) -> None:
     for stream in (sys.stderr, _terminal):
-        if stream is not None:
-            stream.write(line + "\n")
-            stream.flush()
+        # the log may be on the disk that is full
+        with suppress(OSError):
+            if stream is not None:
+                stream.write(line + "\n")
+                stream.flush()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from zarr.storage import ZipStore
 
 from limbeck.artifacts import JSON_SCHEMAS, SCHEMAS, ArraySpec, Schema
 from limbeck.errors import LimbeckError
+from limbeck.faults import writing
 
 CHUNK_BYTES = 512 * 1024
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -53,18 +54,19 @@ def digest(path: Path | str) -> str:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A fresh name beside ``path``; on success it is synced and renamed onto it, on an exception removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        try:
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

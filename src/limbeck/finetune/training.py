@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from limbeck.faults import writing
 from limbeck.finetune.criteria import Batch, Criterion, Model
 from limbeck.finetune.difffit import trained
 from limbeck.seeds import stream
@@ -80,8 +81,10 @@ class Checkpoint:
         part = self.path.with_name(f"{self.path.name}.part")
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         try:
-            save_file(contiguous, part, {"progress": json.dumps({"task": self.task, **vars(progress)})})
-            part.replace(self.path)
+            with writing(self.path):
+                part.parent.mkdir(parents=True, exist_ok=True)
+                save_file(contiguous, part, {"progress": json.dumps({"task": self.task, **vars(progress)})})
+                part.replace(self.path)
             self.saved, self._last = progress.step, time.monotonic()
         finally:
             part.unlink(missing_ok=True)

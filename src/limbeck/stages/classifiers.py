@@ -1,6 +1,7 @@
 """What the stages share that train classifiers or are labelled by them: sets, teachers, the saved state of a training."""
 
 import hashlib
+import io
 import json
 import sys
 import time
@@ -94,8 +95,11 @@ class Checkpoint:
         """Replace what was saved, where that is long enough ago."""
         if time.monotonic() - self.saved < self.EVERY:
             return
+        # torch itself does not say what is wrong with a file
+        buffer = io.BytesIO()
+        torch.save({"key": self.key, **state}, buffer)
         with replacing(self.path) as part:
-            torch.save({"key": self.key, **state}, part)
+            part.write_bytes(buffer.getbuffer())
         self.saved = time.monotonic()
 
     def remove(self) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from limbeck.artifacts import DISTILLED
 from limbeck.data import benchmarks
 from limbeck.data.folders import folder_name
+from limbeck.faults import writing
 from limbeck.stages.common import Spec, class_rows, classes_of, params, progress
 from limbeck.store import Artifact, digest, replacing, write_json
 
@@ -20,28 +21,29 @@ from limbeck.store import Artifact, digest, replacing, write_json
 def run(spec: Spec, distilled: Sequence[Path], classes: Path, archive: Path) -> None:
     """Write ``<folder of classes>/<class>/<image>.png`` and ``classes``, replacing the folder as a whole, and ``archive`` of it."""
     target = classes.parent
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        names = classes_of(distilled[0])
-        table, files = [], {}
-        with progress("export") as report:
-            for label, images in _classes(distilled):
-                folder = part / folder_name(label, names[label], len(names))
-                folder.mkdir()
-                table.append({"index": label, "name": names[label], "folder": folder.name, **_imagenet(names[label])})
-                for number, image in enumerate(images):
-                    file = folder / f"{number:05d}.png"
-                    Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image).save(file)
-                    files[f"{folder.name}/{file.name}"] = digest(file)
-                report(len(table), len(names))
-        write_json(part / classes.name, "classes", params(spec), {"classes": table, "sha256": files})
-        _pack(part, archive)
-        part.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        try:
+            names = classes_of(distilled[0])
+            table, files = [], {}
+            with progress("export") as report:
+                for label, images in _classes(distilled):
+                    folder = part / folder_name(label, names[label], len(names))
+                    folder.mkdir()
+                    table.append({"index": label, "name": names[label], "folder": folder.name, **_imagenet(names[label])})
+                    for number, image in enumerate(images):
+                        file = folder / f"{number:05d}.png"
+                        Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image).save(file)
+                        files[f"{folder.name}/{file.name}"] = digest(file)
+                    report(len(table), len(names))
+            write_json(part / classes.name, "classes", params(spec), {"classes": table, "sha256": files})
+            _pack(part, archive)
+            part.chmod(0o755)
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _classes(distilled: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:

@@ -16,6 +16,7 @@ from limbeck.artifacts import IMAGES
 from limbeck.config import PriorTraining
 from limbeck.data.paths import local_folder, package_path
 from limbeck.errors import LimbeckError
+from limbeck.faults import writing
 from limbeck.priors import dit
 from limbeck.priors.files import DELTA, FILES, INDEX, LOSS, MANIFEST, RECORD, all_files, class_table
 from limbeck.priors.registry import family
@@ -53,24 +54,25 @@ def weights_bytes(index: Path, family: str) -> dict[str, float]:
 def stored(spec: Spec, index: Path) -> Iterator[Path]:
     """A folder to write a prior into; afterwards its files stand beside ``index`` with a manifest of their hashes."""
     folder = index.parent
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # by a killed job; mkdtemp's names have eight letters, so those of a prior whose name goes on with a dot do not match
-    for left in folder.parent.glob(f".{folder.name}.????????.part"):
-        shutil.rmtree(left, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        yield part
-        folder.mkdir(exist_ok=True)
-        files = [*all_files(part, spec["family"]), *(name for name in (RECORD, LOSS, DELTA) if (part / name).is_file())]
-        write_json(part / MANIFEST, "prior", params(spec), {"sha256": {name: digest(part / name) for name in files}})
-        for name in (*files[1:], MANIFEST, INDEX):  # the index last: it stands for the whole
-            (folder / name).parent.mkdir(exist_ok=True)
-            (part / name).replace(folder / name)
-        for name in (LOSS, DELTA):  # of what stood here before
-            if name not in files:
-                (folder / name).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # by a killed job; mkdtemp's names have eight letters, so those of a prior whose name goes on with a dot do not match
+        for left in folder.parent.glob(f".{folder.name}.????????.part"):
+            shutil.rmtree(left, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        try:
+            yield part
+            folder.mkdir(exist_ok=True)
+            files = [*all_files(part, spec["family"]), *(name for name in (RECORD, LOSS, DELTA) if (part / name).is_file())]
+            write_json(part / MANIFEST, "prior", params(spec), {"sha256": {name: digest(part / name) for name in files}})
+            for name in (*files[1:], MANIFEST, INDEX):  # the index last: it stands for the whole
+                (folder / name).parent.mkdir(exist_ok=True)
+                (part / name).replace(folder / name)
+            for name in (LOSS, DELTA):  # of what stood here before
+                if name not in files:
+                    (folder / name).unlink(missing_ok=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _copy(spec: Spec, part: Path) -> None:

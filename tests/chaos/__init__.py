@@ -1,0 +1,1 @@
+"""Faults put into Limbeck on purpose, and what must come of each."""
