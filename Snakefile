@@ -14,6 +14,7 @@ from limbeck import commit, records, resources, warm
 from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
+from limbeck.faults import check_writable
 from limbeck.plan import Plan
 from limbeck.priors.files import DELTA, FILES, INDEX, LAYOUTS, LOSS, MANIFEST, RECORD
 
@@ -104,6 +105,11 @@ rule all:
 
 onstart:
     if workflow.is_main_process:
+        if not workflow.storage_settings.default_storage_provider:
+            try:
+                check_writable(Path(R))
+            except LimbeckError as error:
+                raise WorkflowError(str(error)) from None
         if left := commit.sweep(R):
             print(
                 f"limbeck: removed {len(left)} temporaries that killed jobs had left",

@@ -15,6 +15,7 @@ import typer
 
 from limbeck import gpus, terminal
 from limbeck.errors import LimbeckError
+from limbeck.faults import explained
 
 app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
@@ -638,13 +639,13 @@ def schema(out: Path = typer.Argument(help="repository root")) -> None:
 
 
 def main() -> None:
-    """Entry point: user errors are one line and exit code 1."""
+    """Entry point: user errors, and faults of the machine that a user can mend, are one line and exit code 1."""
     try:
         app()
-    except LimbeckError as error:
-        terminal.say(f"limbeck: error: {error}")
-        sys.exit(1)
     except Exception as error:
+        if said := str(error) if isinstance(error, LimbeckError) else explained(error):
+            terminal.say(f"limbeck: error: {said}")
+            sys.exit(1)
         if terminal.stream is not None:
             terminal.stream.write(f"limbeck: {type(error).__name__}: {error} (a bug; the job's log has the traceback)\n")
         raise

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from limbeck.faults import writing
+
 PART = ".part"
 # path -> SHA-256 of what this process has committed since the journal was opened; None: nobody asks
 _journal: dict[Path, str] | None = None
@@ -45,35 +47,37 @@ def committed(path: Path) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A fresh name beside ``path``; on success it is synced and renamed onto it, on an exception removed."""
-    _make_way(path)
-    part, handle = _locked(lambda: tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)[::-1])
-    try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-        committed(path)
-    finally:
-        part.unlink(missing_ok=True)
-        os.close(handle)
+    with writing(path):
+        _make_way(path)
+        part, handle = _locked(lambda: tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)[::-1])
+        try:
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(part, 0o644)
+            os.replace(part, path)
+            committed(path)
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(handle)
 
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
     """An empty folder beside ``folder``, to be filled and moved from; what is left of it is removed."""
-    _make_way(folder)
 
     def made() -> tuple[str, int]:
         name = tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=PART, dir=folder.parent)
         return name, os.open(name, os.O_RDONLY)
 
-    part, handle = _locked(made)
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        os.close(handle)
+    with writing(folder):
+        _make_way(folder)
+        part, handle = _locked(made)
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            os.close(handle)
 
 
 def _locked(make: Callable[[], tuple[str, int]]) -> tuple[Path, int]:
