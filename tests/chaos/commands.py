@@ -1,4 +1,4 @@
-"""Every kind of writer among the commands, in forks of a process that has imported their needs, and what each writes undisturbed."""
+"""Every kind of writer among the commands, in forks of a process that has imported what they need, and what it writes."""
 
 import atexit
 import functools

@@ -118,7 +118,7 @@ def test_ready_made_configs_validate(path):
         ({"priors__fashion-dit__train": {"dataset": "fashion-mini"}}, "exactly one of 'weights', 'train' and 'base'"),
         ({"priors__fashion-dit__weights": "package:nothing"}, r"weights: missing in .*model_index\.json"),
         ({"priors__fashion-dit__view": "v64"}, r"priors\.fashion-dit\.view: 'v64' is not a view of dataset fashion-mini"),
-        ({"results": "my results"}, r"results: .*pattern"),
+        ({"results": "my {results}"}, r"results: .*has braces"),
     ],
 )
 def test_bad_config_is_one_line_that_names_the_key(changes, message):

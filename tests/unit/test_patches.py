@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, IMAGES, LATENTS, PATCHES, PROTOTYPES, SCORES
+from limbeck.commit import digest
 from limbeck.config import View
 from limbeck.data.paths import package_path
 from limbeck.data.preprocessing import apply_view, cut_windows, joined, resized, tiled, window_corners
@@ -341,6 +342,7 @@ def test_the_teachers_surest_crop_is_taken(small):
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)
     shape = {"channels": 1, "size": 32, "normalise": "half"}
     info = {"input": shape, "classes": [str(c) for c in range(10)], "architecture": architecture("convnet3-w32")}
+    info["sha256"] = {weights.name: digest(weights)}
     write_json(record, "teacher", {}, info)
     options = {"crops": 4, "crop_images": 3, "crop_area": [0.25, 0.5]}
     path = small.folder / "crops.zarr.zip"
