@@ -29,7 +29,10 @@ def show_artifact(path: Path) -> None:
     if not path.name.endswith(SUFFIX):
         if not path.is_file():
             raise LimbeckError(f"{path}: no such artifact")
-        console.print_json(path.read_text())
+        try:
+            console.print_json(data=json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, RecursionError):
+            raise LimbeckError(f"{path}: neither a {SUFFIX} nor JSON") from None
         return
     with Artifact(path) as artifact:
         console.print(f"[bold]{artifact.schema.name}[/] version {artifact.schema.version}: {artifact.schema.doc}")
