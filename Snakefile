@@ -95,7 +95,10 @@ rule all:
 
 
 onstart:
-    if workflow.is_main_process and not workflow.storage_settings.default_storage_provider:
+    if (
+        workflow.is_main_process
+        and not workflow.storage_settings.default_storage_provider
+    ):
         try:
             check_writable(Path(R))
         except LimbeckError as error:

@@ -1,4 +1,4 @@
-"""Every kind of writer among the commands, in forks of a process that has imported what they need, and what they write undisturbed."""
+"""Every kind of writer among the commands, in forks of one process, and what they write undisturbed."""
 
 import atexit
 import functools
