@@ -20,6 +20,7 @@ from zarr.storage import ZipStore
 from limbeck.artifacts import SCHEMAS, ArraySpec, Schema
 from limbeck.commit import digest, replacing
 from limbeck.errors import ArtifactError
+from limbeck.faults import explained
 from limbeck.records import directory_digest, foreign, rebuild, recorded
 
 CHUNK_BYTES = 512 * 1024
@@ -163,8 +164,6 @@ class Artifact:
             self.group = zarr.open_group(self._store, mode="r")
         except FileNotFoundError:
             raise ArtifactError(f"{path}: no such artifact") from None
-        except PermissionError:
-            raise
         except DAMAGED as error:
             raise self._unreadable(error) from None
         try:
@@ -180,8 +179,12 @@ class Artifact:
             self.close()
             raise self._unreadable(error) from None
 
-    def _unreadable(self, error: Exception) -> ArtifactError:
-        return self._broken(f"unreadable ({' '.join(str(error).split()) or type(error).__name__})")
+    def _unreadable(self, error: Exception, what: str = "unreadable") -> Exception:
+        """What to raise: of a fault of the machine itself, e.g. missing permissions."""
+        if isinstance(error, OSError) and explained(error):
+            error.filename = error.filename or str(self.path)
+            return error
+        return self._broken(f"{what} ({' '.join(str(error).split()) or type(error).__name__})")
 
     def _broken(self, what: str) -> ArtifactError:
         return ArtifactError(f"{self.path}: {what}; {rebuild(self.path)}")
@@ -238,7 +241,7 @@ class Artifact:
         try:
             rows = np.asarray(self._array(name)[start:stop])
         except DAMAGED as error:
-            raise self._broken(f"{name} is damaged ({' '.join(str(error).split())})") from None
+            raise self._unreadable(error, f"{name} is damaged") from None
         try:
             _check_range(name, rows, self.schema.arrays[name])
         except ValueError as error:

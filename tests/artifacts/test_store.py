@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import warnings
@@ -184,3 +185,18 @@ def test_json_results_refuse_nan_and_other_schemas(tmp_path):
         path.write_text(text)
         with pytest.raises(ArtifactError, match=message):
             read_json(path, "metrics")
+
+
+def test_a_fault_of_the_machine_is_no_damage(tmp_path, monkeypatch):
+    """Rebuilding would not help."""
+    path = tmp_path / "a.zarr.zip"
+    write(path, n=5, dim=3)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Artifact(path, FEATURES) as found:
+        monkeypatch.setattr(zipfile.ZipExtFile, "read", fails)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            found.read("features")
+    assert caught.value.filename == str(path)

@@ -1,4 +1,4 @@
-"""Faults of the machine, a few of each; ``tests.chaos`` tries many."""
+"""Faults of the machine, a few of each."""
 
 import pytest
 
