@@ -14,7 +14,7 @@ from rich.table import Table
 from tests.chaos.outcome import Lost
 
 # of each module, FAULTS: (what, function(count, seed) -> how many were tried, short count, long count)
-MODULES = ("kill", "corruption", "environment", "bad_input")
+MODULES = ("kill", "corruption", "concurrency", "environment", "bad_input")
 SEED = 0
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from limbeck.checking import check_folder
 from limbeck.commit import PART
@@ -20,8 +21,19 @@ from tests.chaos.outcome import Lost, Wrong
 from tests.chaos.runs import ROOT, SmallRun, clean_environment
 
 LOG = re.compile(r"/?logs/([a-z_0-9]+)/")
-PATIENCE = 900.0  # seconds that a disturbed run may take to end; it hangs if it takes longer
+MOST = 5  # starts for every kill
+PATIENCE = 3600.0  # seconds that a disturbed run may take to end; it hangs if it takes longer
 NOT_ARTIFACTS = (".prov.json", ".log", "summary.html")  # times and machines stand in these
+
+
+class Run(Protocol):
+    """A command and the folder that it is started in; options may be added at its end."""
+
+    @property
+    def command(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
 
 
 @dataclass
@@ -71,36 +83,48 @@ def kind_of(pid: int) -> str:
     return "snakemake" if any(word.endswith(b"snakemake") for word in words[:3]) else "other"
 
 
-def disturb(command: str, folder: Path, env: Mapping[str, str], kills: int, rules: set[str], seed: int, pause: float) -> Tally:
-    """Start a command in a folder again and again, and kill one of its processes each time, until there were enough.
+def disturb(run: Run, env: Mapping[str, str], kills: int, rules: set[str], seed: int, pause: float) -> Tally:
+    """Start a run again and again, and kill one of its processes each time, until there were enough.
 
-    rules: each is to be hit; every other kill waits for a job of one that was not. pause: mean seconds before the others.
+    rules: each is to be hit; every other kill waits for a job of one that was not. pause: mean seconds before the others. Once
+    there is nothing left to run, jobs of such rules are forced.
     """
-    rng, tally = random.Random(seed), Tally()
+    rng, tally, command, starts = random.Random(seed), Tally(), run.command, 0
     while tally.kills < kills or rules - set(tally.rules):
-        done = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=dict(env),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        before, started = tally.kills, time.monotonic()
+        starts += 1
+        if starts > MOST * (kills + len(rules)):
+            raise Wrong(f"seed {seed}: {rules - set(tally.rules)} could not be hit")
+        ended = _disturbed(command, run.folder, env, kills, rules, rng, pause, tally)
+        missing = sorted(rules - set(tally.rules)) or rng.sample(sorted(rules), 3)
+        command = f"{run.command} --forcerun {' '.join(missing)}" if ended else run.command
+    return tally
+
+
+def _disturbed(
+    command: str, folder: Path, env: Mapping[str, str], kills: int, rules: set[str], rng: random.Random, pause: float, tally: Tally
+) -> bool:
+    """Whether a run came to its end all the same."""
+    with subprocess.Popen(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=dict(env),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as done:
+        until = time.monotonic() + PATIENCE
         while done.poll() is None or any(members(done.pid)):
-            if time.monotonic() - started > PATIENCE:
+            if time.monotonic() > until:
                 os.killpg(done.pid, signal.SIGKILL)
-                raise Wrong(f"seed {seed}: a run hangs after {tally}")
+                raise Wrong(f"a run hangs after {tally}")
             missing = rules - set(tally.rules)
             if missing and (tally.kills % 2 or tally.kills >= kills):
                 _kill_one_of(missing, done.pid, rng, tally)
+                time.sleep(0.02)
             else:
                 time.sleep(rng.expovariate(1 / pause))
                 _kill_any(done.pid, rng, tally)
-            time.sleep(0.05)
-        if tally.kills == before and done.returncode == 0:  # it came to its end: nothing left to disturb
-            break
-    return tally
+    return done.returncode == 0
 
 
 def _kill_any(session: int, rng: random.Random, tally: Tally) -> None:
@@ -171,7 +195,7 @@ def small(kills: int, seed: int, folder: Path) -> Tally:
     """A small workflow with most rules, killed and then compared to one that was not."""
     env, methods = clean_environment(), ["random", "mgd", "manifoldgd", "d3hr", "ims3"]
     disturbed, other = (SmallRun(folder / name, methods) for name in ("disturbed", "undisturbed"))
-    tally = disturb(disturbed.command, disturbed.folder, env, kills, rules_of(disturbed.dry, disturbed.folder, env), seed, 3.0)
+    tally = disturb(disturbed, env, kills, rules_of(disturbed.dry, disturbed.folder, env), seed, 3.0)
     plain(disturbed.command, disturbed.folder, env)
     plain(other.command, other.folder, env)
     compare(disturbed.results, other.results)
@@ -188,13 +212,21 @@ def copy_of_the_repository(folder: Path) -> None:
     (folder / ".venv").symlink_to(Path(sys.prefix))
 
 
+@dataclass(frozen=True)
+class Demo:
+    """What ``make demo`` starts in a copy of the repository."""
+
+    folder: Path
+    command: str = "python workflow/scripts/unlock_stale.py && snakemake --quiet rules"
+
+
 def demo(kills: int, seed: int, folder: Path) -> Tally:
     """``make demo`` in a copy of the repository against that in the repository itself, which is run first if it has not been."""
     env = {**clean_environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     plain("make demo", ROOT, env)
     copy_of_the_repository(folder)
     rules = rules_of("snakemake -n", folder, env)
-    tally = disturb("make demo", folder, env, kills, rules, seed, 12.0)
+    tally = disturb(Demo(folder), env, kills, rules, seed, 8.0)
     plain("make demo", folder, env)
     compare(folder / "results", ROOT / "results")
     return tally
