@@ -107,8 +107,9 @@ def test_the_first_step_that_is_not_a_number_is_named(solver: str, broken: int, 
     noise = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     scheduler = schedulers.build(SCHEDULER, solver, 9)
     generators = lambda step: [torch.Generator().manual_seed(step)] * 3  # noqa: E731
+    found = sample(denoise, scheduler, noise, torch.zeros(3, dtype=torch.long), null=1, cfg_scale=1.0, generators=generators)
     with pytest.raises(NotNumbersError, match=rf"not numbers from step {broken} of 9 on"):
-        sample(denoise, scheduler, noise, torch.zeros(3, dtype=torch.long), null=1, cfg_scale=1.0, generators=generators)
+        found.checked()
 
 
 def test_sampling_ends_with_the_class_and_the_step(prior, images, monkeypatch):

@@ -49,9 +49,20 @@ class Sampled:
     step_norms: Tensor
     x0_norms: Tensor
 
+    def checked(self) -> "Sampled":
+        """Itself. Asked once at the end, so that no step waits for the device.
+
+        Raises
+        ------
+        NotNumbersError: latents are no longer numbers; the first step that made them so is named.
+        """
+        if (bad := ~torch.isfinite(self.step_norms + self.x0_norms).all(dim=0)).any():
+            raise NotNumbersError(f"the latents are not numbers from step {int(bad.nonzero()[0]) + 1} of {len(bad)} on")
+        return self
+
 
 class NotNumbersError(ArithmeticError):
-    """Latents that are no longer numbers; the message names the first step that made them so."""
+    """See :meth:`Sampled.checked`."""
 
 
 @torch.inference_mode()
@@ -77,10 +88,6 @@ def sample(
     generators: of each step's fresh noise; needed by DDPM, ignored by the others.
     start: the step whose level ``noise`` has, 0 … steps. Those before it are left out, their norms are 0; guidances and generators
         still count steps on the whole grid.
-
-    Raises
-    ------
-    NotNumbersError: see there; asked at the end, so that no step waits for the device.
     """
     stochastic = isinstance(scheduler, DDPMScheduler)
     x, timesteps, grid = noise, scheduler.timesteps, levels(scheduler)
@@ -117,10 +124,7 @@ def sample(
         norms.append((following - x).flatten(1).norm(dim=1))
         x0_norms.append(guided.flatten(1).norm(dim=1))
         x = following
-    found = Sampled(x, torch.stack(norms, dim=1), torch.stack(x0_norms, dim=1))
-    if (bad := ~torch.isfinite(found.step_norms + found.x0_norms).all(dim=0)).any():
-        raise NotNumbersError(f"the latents are not numbers from step {int(bad.nonzero()[0]) + 1} of {len(timesteps)} on")
-    return found
+    return Sampled(x, torch.stack(norms, dim=1), torch.stack(x0_norms, dim=1))
 
 
 def _posterior_std(scheduler: Any, t: int, variance: Tensor | None) -> Tensor:

@@ -65,7 +65,7 @@ def _exact(points: np.ndarray, d: int) -> Tangent:
         products -= np.outer(mean, mean)
     count = min(d + EXTRA, len(products))
     values, vectors = eigh(products, subset_by_index=[len(products) - count, len(products) - 1], check_finite=False)
-    spectrum, rank = _spectrum(values[::-1], size, d, max(k, dims), np.finfo(np.float64).eps)
+    spectrum, rank = _spectrum(values[::-1][: max(1, k - 1)], size, d, max(k, dims), np.finfo(np.float64).eps)
     top, kept = vectors[:, ::-1][:, :rank], spectrum[:rank]
     # u = Xᵀ v / sqrt(K λ), or, from u itself, u = Xᵀ a with a = X u / (K λ)
     columns = top / np.sqrt(k * kept) if wide else (x @ top - mean @ top) / (k * kept)
@@ -90,7 +90,7 @@ def _subspace(points: np.ndarray, d: int, tolerance: float) -> Tangent:
         if residual <= tolerance or iterations == MAX_ITERATIONS:
             break
         basis = np.linalg.qr(image)[0]
-    spectrum, rank = _spectrum(values.astype(np.float64), size, d, SMALL, np.finfo(points.dtype).eps)
+    spectrum, rank = _spectrum(values.astype(np.float64)[: max(1, k - 1)], size, d, SMALL, np.finfo(points.dtype).eps)
     columns = basis[:, :rank].astype(np.float64) / np.sqrt(k * spectrum[:rank])
     variance = max(0.0, size - float(np.vdot(mean, mean)))
     return Tangent(_padded(columns, d), spectrum.astype(np.float32), variance, rank, iterations, residual if rank else 0.0)
@@ -105,7 +105,8 @@ def _covariance_side(x: np.ndarray, mean: np.ndarray, v: np.ndarray) -> np.ndarr
 def _spectrum(values: np.ndarray, size: float, d: int, order: int, eps: float) -> tuple[np.ndarray, int]:
     """The d + EXTRA largest eigenvalues, padded and cut off at the rank, and min(d, rank).
 
-    size: mean of |x|² before centring, whose rounding is no variance. order: how many units of rounding count as none.
+    values: no more than K - 1, as K centred points span no more. size: mean of |x|² before centring, whose rounding is no variance.
+    order: how many units of rounding count as none.
     """
     floor = max(float(values[0]) * eps, size * eps**2) * order
     kept = np.where(values > floor, values, 0.0)[: d + EXTRA]

@@ -99,7 +99,8 @@ class _Climb:
         labels = torch.full((len(clean),), self.labels[label])
         start = self.options["steps"] - self.options["inversion_step"]
         try:
-            back = sample(self.model.denoise, self.scheduler, top, labels, null=self.model.null, start=start, **self.scale)
+            found = sample(self.model.denoise, self.scheduler, top, labels, null=self.model.null, start=start, **self.scale)
+            back = found.checked()
         except ArithmeticError as error:
             raise LimbeckError(f"class {self.classes[label]!r}, sampled back: {error}; {REMEDY}") from None
         return float((back.latents - clean).norm()) / (float(clean.norm()) or 1.0)

@@ -136,4 +136,4 @@ def _batch(
         guidance=guidance,
         start=beginning.step,
         generators=lambda step: [torch_generator(seed, "sample.step", label, item, step) for item in items],
-    )
+    ).checked()
