@@ -181,4 +181,4 @@ def report(found: Findings) -> Iterable[str]:
     yield from found.damaged
     yield f"{found.files} files checked, {len(found.again)} damaged"
     if len(found.again) > 1:
-        yield rebuild(*found.again).replace("rebuild it", "rebuild them")
+        yield rebuild(*found.again)

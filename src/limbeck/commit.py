@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from limbeck.faults import writing
+from limbeck.faults import PART, writing
 
-PART = ".part"
 # path -> SHA-256 of what this process has committed since the journal was opened; None: nobody asks
 _journal: dict[Path, str] | None = None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from limbeck.errors import LimbeckError
 
+PART = ".part"  # how the names of temporary files and folders end
 FULL = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some of your quota",
@@ -61,7 +62,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # a copy names what it read first
-        if error.errno in FULL or ".part" in f"{error.filename}{error.filename2}":
+        if error.errno in FULL or PART in f"{error.filename}{error.filename2}":
             error.filename, error.filename2 = str(path), None
         raise
     except Exception as error:
@@ -80,7 +81,7 @@ def check_writable(results: Path) -> None:
     try:
         with writing(results):
             results.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(prefix=".", suffix=".part", dir=results) as file:
+            with tempfile.NamedTemporaryFile(prefix=".", suffix=PART, dir=results) as file:
                 file.write(bytes(4096))
     except OSError as error:
         raise LimbeckError(f"results: {explained(error) or error}") from None

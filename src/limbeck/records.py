@@ -34,8 +34,8 @@ def command(snakefile: str, configfiles: Sequence[Path], settings: Sequence[str]
 
 def rebuild(*paths: Path | str) -> str:
     """What to do about damaged files: the command that makes them again and nothing else."""
-    command = os.environ.get(COMMAND) or "snakemake"
-    return f"rebuild it: {command} --force {shlex.join(map(str, paths))}"
+    started = os.environ.get(COMMAND) or "snakemake"
+    return f"rebuild {'it' if len(paths) == 1 else 'them'}: {started} --force {shlex.join(map(str, paths))}"
 
 
 def write_json(path: Path | str, schema: str, params: Mapping[str, Any], results: Any) -> None:
@@ -84,9 +84,8 @@ def write_sidecar(path: Path, about: Mapping[str, Any], written: Mapping[Path, s
     for file, sha256 in sorted(written.items()):
         if not file.exists():  # moved on, or a state of a training that has ended
             continue
-        outputs[os.path.relpath(file, path.parent)] = {"sha256": sha256}
-        if file.name.endswith(SUFFIX):
-            outputs[os.path.relpath(file, path.parent)]["directory"] = directory_digest(file)
+        directory = {"directory": directory_digest(file)} if file.name.endswith(SUFFIX) else {}
+        outputs[os.path.relpath(file, path.parent)] = {"sha256": sha256, **directory}
     write_text(path, _sealed({**about, "outputs": outputs}))
 
 
@@ -150,7 +149,7 @@ def _unsealed(path: Path, *targets: Path | str) -> dict[str, Any]:
         intact = isinstance(body, dict) and _sealed(body) == text
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged ({' '.join(str(error).split())}); {rebuild(*targets)}") from None
     if not intact:
         raise ArtifactError(f"{path}: changed since it was written; {rebuild(*targets)}")

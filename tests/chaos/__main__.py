@@ -5,20 +5,19 @@
 
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.outcome import Lost
+from tests.chaos.outcome import Fault, Lost
 
-# of each module, FAULTS: (what, function(count, seed) -> how many were tried, short count, long count)
+# each has FAULTS
 MODULES = ("kill", "corruption", "concurrency", "environment", "bad_input")
 SEED = 0
 
 
-def faults() -> list[tuple[str, Callable[[int, int], int], int, int]]:
+def faults() -> list[Fault]:
     """All of them, in the order in which they are run."""
     return [fault for name in MODULES for fault in import_module(f"tests.chaos.{name}").FAULTS]
 

@@ -1,14 +1,12 @@
 """Bad input: configs, image files, the files of datasets and priors, arguments of commands. Refused in one line, or harmless."""
 
-from collections.abc import Callable
-
 from tests.chaos.bad_commands import commands, looks
 from tests.chaos.bad_configs import configs
 from tests.chaos.bad_files import datasets, given, ingested
 from tests.chaos.bad_images import images
+from tests.chaos.outcome import Fault
 
-# name, function of (count, seed), how many in the default suite, and in the long run
-FAULTS: list[tuple[str, Callable[[int, int], int], int, int]] = [
+FAULTS: list[Fault] = [
     ("config changed", configs, 40, 20_000),
     ("image file damaged", images, 400, 100_000),
     ("dataset file damaged", datasets, 60, 10_000),

@@ -200,7 +200,6 @@ BEFORE: dict[str, Callable[[Any], None]] = {
     "become": _become,
     "home": _home,
     "files": lambda limit: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
-    "memory": lambda limit: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from limbeck.checking import check_folder
 from limbeck.records import SUFFIX
 from tests.chaos.kill import plain
-from tests.chaos.outcome import Lost, Wrong
+from tests.chaos.outcome import Fault, Lost, Wrong
 from tests.chaos.runs import SmallRun, clean_environment
 
 DAY = 86_400
@@ -90,4 +90,8 @@ def _cut_off(count: int, seed: int) -> int:  # noqa: ARG001
         return without_network(Path(folder))
 
 
-FAULTS = [("two runs at once", _twice, 1, 3), ("clocks that are wrong", _skewed, 4, 40), ("no network", _cut_off, 1, 1)]
+FAULTS: list[Fault] = [
+    ("two runs at once", _twice, 1, 3),
+    ("clocks that are wrong", _skewed, 4, 40),
+    ("no network", _cut_off, 1, 1),
+]

@@ -16,7 +16,7 @@ from limbeck.errors import ArtifactError
 from limbeck.priors.files import DELTA, LOSS, MANIFEST, RECORD, verify
 from limbeck.records import SIDECAR, SUFFIX, check_hashes, read_json, read_sidecar
 from limbeck.store import Artifact
-from tests.chaos.outcome import Lost, Wrong
+from tests.chaos.outcome import Fault, Lost, Wrong
 from tests.chaos.runs import OPTIONS, SmallRun, clean_environment
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -225,7 +225,7 @@ def _made(folder: Path) -> SmallRun:
     return run
 
 
-FAULTS = [
+FAULTS: list[Fault] = [
     ("damaged or exchanged files", _harmed, 40, 500),
     ("damage, then the command that is named", _repaired, 1, 8),
 ]

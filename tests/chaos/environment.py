@@ -10,11 +10,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.commands import Command, base, run
+from tests.chaos.outcome import Fault
 
 NOBODY = 65534
 PAGE = 4096
@@ -70,9 +71,8 @@ def nothing_half_written(folder: Path, command: Command) -> None:
     whole = base().files(command)
     for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
-        if path.is_file() and not name.endswith(".prov.json") and path.name != f".{path.parent.name}.checkpoint":
-            if path.suffix == ".checkpoint":  # of finetune: where it goes on
-                continue
+        # a checkpoint is where finetune goes on
+        if path.is_file() and not name.endswith(".prov.json") and path.suffix != ".checkpoint":
             assert name in whole, f"{command.name} left {name}"
             assert path.read_bytes() == whole[name], f"{command.name} left a part of {name}"
 
@@ -126,7 +126,7 @@ def read_only(count: int, seed: int) -> int:
 
 
 def permissions(count: int, seed: int) -> int:
-    """Results, or an image, that this user may not write or read."""
+    """Results that this user may not write."""
     for command, rng in picked(count, seed):
         with scratch() as folder:
             results = folder / "results"
@@ -210,7 +210,7 @@ def removed(count: int, seed: int) -> int:
     return count
 
 
-FAULTS: list[tuple[str, Callable[[int, int], int], int, int]] = [
+FAULTS: list[Fault] = [
     ("full disk", full_disk, 2, 60),
     ("read-only results", read_only, 1, 30),
     ("permissions", permissions, 1, 30),

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from limbeck.checking import check_folder
-from limbeck.commit import PART
-from tests.chaos.outcome import Lost, Wrong
+from limbeck.faults import PART
+from tests.chaos.outcome import Fault, Lost, Wrong
 from tests.chaos.runs import ROOT, SmallRun, clean_environment
 
 LOG = re.compile(r"/?logs/([a-z_0-9]+)/")
@@ -223,7 +223,7 @@ class Demo:
 
 def demo(kills: int, seed: int, folder: Path) -> Tally:
     """``make demo`` in a copy of the repository against that in the repository itself, which is run first if it has not been."""
-    env = {**clean_environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = clean_environment()
     plain("make demo", ROOT, env)
     copy_of_the_repository(folder)
     rules = rules_of("snakemake -n", folder, env)
@@ -245,4 +245,4 @@ def _demo(count: int, seed: int) -> int:
     return tally.kills
 
 
-FAULTS = [("SIGKILL, a small run", _small, 8, 60), ("SIGKILL, make demo", _demo, 0, 60)]
+FAULTS: list[Fault] = [("SIGKILL, a small run", _small, 8, 60), ("SIGKILL, make demo", _demo, 0, 60)]

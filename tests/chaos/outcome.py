@@ -1,4 +1,9 @@
-"""How a fault can end badly."""
+"""What a fault is, and how it can end badly."""
+
+from collections.abc import Callable
+
+# what it is, function(count, seed) -> how many were tried, count of the tests, count of the long run
+Fault = tuple[str, Callable[[int, int], int], int, int]
 
 
 class Lost(AssertionError):
