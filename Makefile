@@ -3,8 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 TARGET := results/fashion-mini/ipc10/summary
 export PYTHONDONTWRITEBYTECODE =
-# no terminal output is lost in logs, no network is asked for weights
-export HF_HUB_OFFLINE ?= 1
 
 .PHONY: setup demo test test-cluster test-chaos chaos lint bench bench-gpu table sweeps prior clean
 

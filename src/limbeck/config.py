@@ -447,6 +447,11 @@ class Config(Model):
     """config.yaml."""
 
     results: Folder = Field("results", description="folder of all artifacts; any name without braces and line breaks")
+    offline: bool = Field(
+        True,
+        description="nothing is asked of a network; false: models under hub names that are not in the hub's cache are fetched, unless "
+        "the environment has HF_HUB_OFFLINE=1",
+    )
     run: Run = Run()
     datasets: dict[Name, Dataset] = {
         "fashion-mini": Dataset(

@@ -33,7 +33,7 @@ from limbeck.methods import (
 )
 from limbeck.metrics.files import folder_files, script_file
 from limbeck.priors.files import INDEX, OPTIONAL
-from limbeck.priors.weights import complaint, has_optional, hub_folder, native_size, offline, vae_complaint, vae_folder
+from limbeck.priors.weights import cache_alone, complaint, has_optional, hub_folder, native_size, vae_complaint, vae_folder
 from limbeck.protocols import Protocol
 from limbeck.resolution import check_reencoded, resolve
 from limbeck.settings import Settings
@@ -43,7 +43,7 @@ from limbeck.students.registry import STUDENTS
 T = TypeVar("T")
 PATHS = {"path", "weights", "vae", "results"}  # keys of files and folders
 LONGEST = (255, 4000)  # bytes of a file's name, and of a path
-FORBIDDEN = "and HF_HUB_OFFLINE forbids to fetch it; unset it once, or name a folder"
+FORBIDDEN = "and is not fetched offline: set offline: false (and no HF_HUB_OFFLINE in the environment), or name a folder"
 
 
 class Lookup:
@@ -96,7 +96,7 @@ class Lookup:
     def weights_complaint(self, prior: str) -> str | None:
         """Why a prior's given weights cannot be loaded, as far as can be seen without loading them; one line, or None."""
         spec = self.config.priors[prior]
-        fetched, folder, cache = self.local_weights(prior) is None, self.weights_at(prior), offline()
+        fetched, folder, cache = self.local_weights(prior) is None, self.weights_at(prior), cache_alone(self.config.offline)
         if spec.weights is None or (fetched and Path(f"{self.root}/priors/{prior}/{INDEX}").is_file()):
             return None  # trained, or stored before
         if folder is not None:
@@ -116,7 +116,7 @@ class Lookup:
     @functools.cache  # noqa: B019
     def vae_complaint(self, prior: str) -> str | None:
         """The same of the VAE that it has in place of its own."""
-        other, cache = self.config.priors[prior].vae, offline()
+        other, cache = self.config.priors[prior].vae, cache_alone(self.config.offline)
         if other is None:
             return None
         local = local_folder(other)

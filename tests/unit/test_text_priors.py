@@ -341,7 +341,7 @@ def test_a_hub_name_offline_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        LimbeckError, match=r"offline \(HF_HUB_OFFLINE is set\).*models--stabilityai--sdxl: no model_index"
+        LimbeckError, match=r"offline \(the config's key, or HF_HUB_OFFLINE\).*models--stabilityai--sdxl: no model_index"
     ) as caught:
         store("sdxl", "stabilityai/sdxl", tmp_path / "out")
     assert "\n" not in str(caught.value)

@@ -39,6 +39,7 @@ def config(weights: Path | str, **prior: object) -> dict:
     made = yaml.safe_load((ROOT / "config.yaml").read_text())
     made["priors"]["given"] = {"weights": str(weights), "view": "v32", **prior}
     made["run"] |= {"prior": "given", "methods": ["dit"]}
+    made["offline"] = False  # the environment says it in these tests
     return made
 
 
@@ -196,13 +197,15 @@ def cached(hub: Path, name: str, folder: Path) -> Path:
 
 def test_a_hub_name_that_cannot_be_fetched_is_refused(hub, monkeypatch, tmp_path):
     said = refusal("some/dit")
-    assert f"priors.given.weights: some/dit is no folder, nor in the hub's cache {hub}, and HF_HUB_OFFLINE forbids" in said
+    assert f"priors.given.weights: some/dit is no folder, nor in the hub's cache {hub}, and is not fetched offline: set offline: false" in said
     stored = tmp_path / "results/priors/given/model_index.json"
     stored.parent.mkdir(parents=True)
     stored.write_text("{}")
     Plan({**config("some/dit"), "results": str(tmp_path / "results")})  # nothing is fetched any more
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     Plan(config("some/dit"))
+    with pytest.raises(LimbeckError, match="some/dit is no folder"):
+        Plan({**config("some/dit"), "offline": True})
 
 
 def test_what_the_hubs_cache_has_is_looked_at(hub, tiny_prior, monkeypatch):

@@ -193,7 +193,7 @@ def test_what_cannot_be_is_refused_before_any_job(workflow, image_folder, prior,
         },
     )
     flow.overlay["run"]["prior"] = "tuned"
-    monkeypatch.setattr("limbeck.lookup.offline", lambda: None)  # a hub's name is refused there before anything else
+    monkeypatch.setattr("limbeck.lookup.cache_alone", lambda offline: None)  # a hub's name is refused there before anything else
     with pytest.raises(LimbeckError, match=message) as caught:
         flow.plan()
     assert "\n" not in str(caught.value)

@@ -94,7 +94,8 @@ def _fetched(name: str, key: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[*wanted, "model-*.safetensors"]))
     except (OSError, ValueError) as error:
         needed = ", ".join(" or ".join(names) for names in LAYOUT)
+        mode = " offline (the config's key, or HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else ""
         raise LimbeckError(
-            f"{key}: {name} is neither a folder here nor can be fetched ({type(error).__name__}); {needed} are looked for in "
+            f"{key}: {name} is neither a folder here nor can be fetched{mode} ({type(error).__name__}); {needed} are looked for in "
             f"{constants.HF_HUB_CACHE}"
         ) from None

@@ -185,7 +185,7 @@ def _where(name: str) -> str:
     from huggingface_hub import constants, try_to_load_from_cache
 
     cache = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    mode = "offline (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else "online"
+    mode = "offline (the config's key, or HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "online"
     if name.count("/") > 1 or name.startswith(("/", ".", "~")):
         return "nor is there such a folder"
     found = try_to_load_from_cache(name, INDEX)

@@ -44,11 +44,11 @@ def hub_folder(name: str) -> Path | None:
         return None
 
 
-def offline() -> str | None:
-    """Where alone the hub's models are looked for; None where they are fetched."""
+def cache_alone(offline: bool) -> str | None:
+    """Where alone the hub's models are looked for; None where they are fetched. offline: the config's key."""
     from huggingface_hub import constants
 
-    return str(constants.HF_HUB_CACHE) if constants.HF_HUB_OFFLINE else None
+    return str(constants.HF_HUB_CACHE) if offline or constants.HF_HUB_OFFLINE else None
 
 
 def has_optional(folder: Path, family: str) -> bool:
