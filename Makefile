@@ -4,7 +4,7 @@ BIN := .venv/bin
 TARGET := results/fashion-mini/ipc10/summary
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: setup demo test test-cluster test-chaos chaos lint bench bench-gpu table sweeps prior clean
+.PHONY: setup demo test test-cluster test-chaos chaos lint audit lock bench bench-gpu table sweeps prior clean
 
 setup: .venv/.done
 
@@ -41,6 +41,14 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+
+# what setup installs: known vulnerabilities, where their data can be reached, and hashes; pip-audit stays out of its environment
+audit: setup
+	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 || true
+	$(BIN)/python workflow/scripts/audit.py --tool .venv/audit/bin/pip-audit
+
+lock: setup
+	$(BIN)/python workflow/scripts/audit.py --lock
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -449,8 +449,8 @@ class Config(Model):
     results: Folder = Field("results", description="folder of all artifacts; any name without braces and line breaks")
     offline: bool = Field(
         True,
-        description="nothing is asked of a network; false: models under hub names that are not in the hub's cache are fetched, unless "
-        "the environment has HF_HUB_OFFLINE=1",
+        description="nothing is asked of a network; false: models under hub names that are not in the hub's cache are fetched, "
+        "unless the environment has HF_HUB_OFFLINE=1",
     )
     run: Run = Run()
     datasets: dict[Name, Dataset] = {

@@ -13,7 +13,7 @@ from rich.table import Table
 from tests.chaos.outcome import Fault, Lost
 
 # each has FAULTS
-MODULES = ("kill", "corruption", "concurrency", "environment", "bad_input")
+MODULES = ("kill", "determinism", "corruption", "concurrency", "environment", "bad_input")
 SEED = 0
 
 

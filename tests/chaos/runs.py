@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import make_workflow
 from tests.tiny_priors import save_tiny_dit
@@ -22,12 +23,25 @@ def clean_environment() -> dict[str, str]:
 class SmallRun:
     """A small workflow of some methods in a folder: what runs it, what says what would run, and where its results are."""
 
-    def __init__(self, folder: Path, methods: Sequence[str]):
+    def __init__(self, folder: Path, rows: Sequence[str], cores: int = 2, **overlay: Any):
         prior = folder.parent / "tiny-dit"
         if not prior.exists():
             save_tiny_dit(prior)
-        flow = make_workflow(folder, prior, run={"methods": list(methods)})
-        start = ["snakemake", "-s", str(ROOT / "Snakefile"), "--directory", ".", "--cores", "2", "--configfile", *flow.configs()]
+        priors = {"tiny": {"weights": str(prior), "view": "v32", "cfg_scale": 1.5}}
+        for name, changed in overlay.pop("priors", {}).items():
+            priors[name] = {**priors.get(name, {}), **changed}
+        flow = make_workflow(folder, prior, run={"methods": list(rows)}, priors=priors, **overlay)
+        start = [
+            "snakemake",
+            "-s",
+            str(ROOT / "Snakefile"),
+            "--directory",
+            ".",
+            "--cores",
+            str(cores),
+            "--configfile",
+            *flow.configs(),
+        ]
         unlock = [sys.executable, str(ROOT / "workflow/scripts/unlock_stale.py")]
         self.folder, self.results = folder, flow.results
         self.dry = f"{shlex.join(start)} -n"

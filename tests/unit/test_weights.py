@@ -197,7 +197,10 @@ def cached(hub: Path, name: str, folder: Path) -> Path:
 
 def test_a_hub_name_that_cannot_be_fetched_is_refused(hub, monkeypatch, tmp_path):
     said = refusal("some/dit")
-    assert f"priors.given.weights: some/dit is no folder, nor in the hub's cache {hub}, and is not fetched offline: set offline: false" in said
+    assert (
+        f"priors.given.weights: some/dit is no folder, nor in the hub's cache {hub}, and is not fetched offline: set offline: false"
+        in said
+    )
     stored = tmp_path / "results/priors/given/model_index.json"
     stored.parent.mkdir(parents=True)
     stored.write_text("{}")

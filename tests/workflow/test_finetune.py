@@ -193,7 +193,9 @@ def test_what_cannot_be_is_refused_before_any_job(workflow, image_folder, prior,
         },
     )
     flow.overlay["run"]["prior"] = "tuned"
-    monkeypatch.setattr("limbeck.lookup.cache_alone", lambda offline: None)  # a hub's name is refused there before anything else
+    # a hub's name is refused before anything else where it may not be asked for
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    flow.overlay["offline"] = False
     with pytest.raises(LimbeckError, match=message) as caught:
         flow.plan()
     assert "\n" not in str(caught.value)
