@@ -50,6 +50,7 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch):
             device()
         assert "\n" not in str(caught.value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("limbeck.devices.repeatable", lambda: None)  # it is for the whole process
     for name in ("auto", "cuda"):
         monkeypatch.setenv(VARIABLE, name)
         assert device() == torch.device("cuda")
@@ -58,6 +59,21 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_adds_up_in_one_order(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("LIMBECK_DEVICE", "auto")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    try:
+        assert device() == torch.device("cuda")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.deterministic
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_device_that_is_not_there_ends_the_command_in_one_line(tiny_prior, tmp_path):
     def run(*before: str, **env: str) -> subprocess.CompletedProcess[str]:
         from limbeck.artifacts import IMAGES
