@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.errors import ArtifactError, LimbeckError
-from limbeck.records import SUFFIX, read_sidecar, sidecar_of
+from limbeck.errors import LimbeckError
+from limbeck.records import SUFFIX, read_result, read_sidecar, sidecar_of
 from limbeck.store import Artifact
 
 ABSENT = "absent"
@@ -52,16 +52,7 @@ def _rows(a: np.ndarray, b: np.ndarray) -> tuple[str, str] | None:
 
 
 def _results(one: Path, other: Path) -> Lines:
-    bodies = []
-    for path in (one, other):
-        try:
-            bodies.append(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise ArtifactError(f"{path}: no such artifact") from None
-        except ValueError:
-            raise LimbeckError(f"{path}: neither a {SUFFIX} nor JSON") from None
-    if not all(isinstance(body, dict) for body in bodies):
-        raise LimbeckError(f"{one} or {other} is no result of a stage")
+    bodies = (read_result(path) for path in (one, other))
     yield from _nested("", *({key: value for key, value in body.items() if key != "checksum"} for body in bodies))
 
 

@@ -62,6 +62,8 @@ class Lookup:
             raise LimbeckError(f"config: {first_line(error)}") from None
         self.run = self.config.run
         self.root = self.config.results
+        if Path(self.root).exists() and not Path(self.root).is_dir():
+            raise LimbeckError(f"results: {self.root} is a file; move it, or set 'results' to another folder")
 
     def known(self, key: str, name: str, table: Mapping[str, Any]) -> None:
         """Refuse a name that a table does not have."""

@@ -62,6 +62,16 @@ def read_json(path: Path | str, schema: str) -> Any:
     return body["results"]
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """All of a JSON artifact of any schema: its schema, version, parameters, results and checksum.
+
+    Raises
+    ------
+    ArtifactError: missing, no JSON of a stage, changed since it was written.
+    """
+    return _unsealed(path, path)
+
+
 def foreign(path: Path | str) -> ArtifactError:
     """The error of a file that is whole but not the one that its sidecar tells of."""
     return ArtifactError(f"{path}: not what its job wrote (changed since, or another file copied into its place); {rebuild(path)}")

@@ -5,6 +5,7 @@ The command says in one line which file, what is wrong and what to do, leaves no
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -141,6 +142,31 @@ def permissions(count: int, seed: int) -> int:
     return count
 
 
+def unreadable(count: int, seed: int) -> int:
+    """An input that this user may not read: a file, or the folder that it is in."""
+    for command, rng in picked(count, seed):
+        if not command.inputs:
+            continue
+        with scratch() as folder:
+            read, results = folder / "read", folder / "results"
+            shutil.copytree(base().clean, read)
+            results.mkdir()
+            os.chown(results, NOBODY, NOBODY)
+            path = read / rng.choice(sorted(command.inputs.values()))
+            closed = rng.choice([path, path.parent])
+            mode = closed.stat().st_mode
+            closed.chmod(0)
+            status, said = run(command.arguments(read, results), ("become", NOBODY))
+            if status != 2:
+                refused(status, said, "permission denied; give yourself access")
+            # the parser of arguments has its own words, in a frame
+            assert str(closed) in "".join(re.findall(r"[^\s│]", said)).replace("isnotreadable", "")
+            nothing_half_written(results, command)
+            closed.chmod(mode)
+            succeeds(command, results)
+    return count
+
+
 def open_files(count: int, seed: int) -> int:
     """Fewer descriptors than the command needs, or just enough."""
     for command, rng in picked(count, seed):
@@ -214,6 +240,7 @@ FAULTS: list[Fault] = [
     ("full disk", full_disk, 2, 60),
     ("read-only results", read_only, 1, 30),
     ("permissions", permissions, 1, 30),
+    ("unreadable inputs", unreadable, 3, 40),
     ("too many open files", open_files, 2, 60),
     ("unwritable homes", unwritable_homes, 1, 30),
     ("linked results", links, 1, 30),

@@ -64,5 +64,9 @@ def test_other_files_are_refused(tmp_path):
     for other, said in ((tmp_path / "x.txt", "different kinds"), (tmp_path / "none.zarr.zip", "no such artifact")):
         with pytest.raises(LimbeckError, match=said):
             differences(path, other)
-    with pytest.raises(LimbeckError, match="nor JSON"):
+    with pytest.raises(LimbeckError, match=r"x\.txt: damaged"):
         differences(tmp_path / "x.txt", tmp_path / "x.txt")
+    write_json(tmp_path / "a.json", "metrics", {"seed": 0}, {"fd_teacher": 1.5})
+    (tmp_path / "b.json").write_text((tmp_path / "a.json").read_text().replace("1.5", "1.6"))
+    with pytest.raises(LimbeckError, match=r"b\.json: changed since it was written"):
+        differences(tmp_path / "a.json", tmp_path / "b.json")
