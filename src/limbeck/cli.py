@@ -423,11 +423,11 @@ def keep(
 
 
 @app.command()
-def export(
+def pngs(
     *, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Path = typer.Option(), archive: Path = typer.Option()
 ) -> None:
     """A distilled set as a PNG folder per class, and that as one file."""
-    from limbeck.stages.export import run
+    from limbeck.stages.pngs import run
 
     with _stage(spec, prov, {"distilled": _paths(distilled)}) as s:
         run(s, _paths(distilled), classes, archive)

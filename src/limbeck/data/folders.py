@@ -20,7 +20,7 @@ def folder_name(index: int, name: str, classes: int) -> str:
 def class_files(path: str, classes: Sequence[str], ipc: int, key: str) -> list[list[Path]]:
     """The ``ipc`` images of every class in ``path``, classes in their order, files by name.
 
-    A class's folder has the class's name, the one of :func:`folder_name`, or the one in an exported ``classes.json`` beside it.
+    A class's folder has the class's name, the one of :func:`folder_name`, or the one in a ``classes.json`` of ours beside it.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def _folders(root: Path, classes: Sequence[str], key: str) -> list[Path]:
 
 
 def _exported(root: Path) -> dict[str, str]:
-    """Folder -> class, where the stage ``export`` wrote the folder: its classes may be in another order."""
+    """Folder -> class, where the stage ``pngs`` wrote the folder: its classes may be in another order."""
     try:
         table = json.loads((root / "classes.json").read_text(encoding="utf-8"))["results"]["classes"]
         return {str(row["folder"]): str(row["name"]) for row in table}

@@ -1,4 +1,4 @@
-"""export: a distilled set as a PNG ImageFolder in canonical class order, for people; and that as one file, for object storage."""
+"""pngs: a distilled set as a PNG ImageFolder in canonical class order, for people; and that as one file, for object storage."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ def run(spec: Spec, distilled: Sequence[Path], classes: Path, archive: Path) -> 
     with scratch(target) as part:
         names = classes_of(distilled[0])
         table, files = [], {}
-        with progress("export") as report:
+        with progress("pngs") as report:
             for label, images in _classes(distilled):
                 folder = part / folder_name(label, names[label], len(names))
                 folder.mkdir()
