@@ -5,7 +5,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from limbeck.data import benchmarks
 from limbeck.data.decoding import IMAGE_SUFFIXES, image_files
 from limbeck.data.paths import package_path
 from limbeck.errors import LimbeckError
@@ -15,6 +17,13 @@ def folder_name(index: int, name: str, classes: int) -> str:
     """A folder whose sorted order is the canonical order and whose name is harmless on any file system."""
     width = len(str(classes - 1))
     return f"{index:0{width}d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
+
+
+def class_entry(index: int, name: str, classes: int) -> dict[str, Any]:
+    """What is told of a class beside its images: where it stands, its name, its folder, and what ImageNet calls it, if it does."""
+    wnid = benchmarks.wnid(name)
+    known = {"wnid": wnid, "imagenet_index": benchmarks.index(wnid)} if wnid else {}
+    return {"index": index, "name": name, "folder": folder_name(index, name, classes), **known}
 
 
 def class_files(path: str, classes: Sequence[str], ipc: int, key: str) -> list[list[Path]]:
