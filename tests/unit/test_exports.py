@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import datasets
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from limbeck import checking
+from limbeck import checking, cli
 from limbeck.artifacts import DISTILLED, PROTOTYPES, SOFT_LABELS
 from limbeck.commit import digest
 from limbeck.data.folders import class_files
@@ -187,6 +188,13 @@ def test_a_cell_without_accuracies_or_place_is_exported_too(cell, tmp_path):
     assert "None was measured" in text
     assert "39 files; their SHA-256 are in `manifest.json`" in text
     assert "| method |" not in text
+    # a copy of some of the folders above it says nothing about the dataset, what was written into the cell does
+    about = {"dataset": "own", "method": "mine", "ipc": 3, "seed": 1}
+    (tmp_path / "moved").rename(tmp_path / "seed1")
+    write_json(tmp_path / "seed1/images/classes.json", "classes", about, {"classes": [], "sha256": {}})
+    export(tmp_path / "seed1", "imagefolder", tmp_path / "out")
+    said = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert [said.get(key) for key in ("dataset", "method", "seed", "prior")] == ["own", "mine", 1, None]
 
 
 def test_parameters_of_what_it_was_made_from_are_told_if_it_is_still_that(cell, tmp_path):
@@ -325,6 +333,10 @@ def test_check_knows_an_export(cell, tmp_path):
         f"{out}/notes.txt: missing, added or changed; export it again",
         "4 files checked, 2 damaged",
     ]
+
+
+def test_the_command_offers_every_format():
+    assert get_args(cli.export.__annotations__["to"]) == tuple(formats.FORMATS)
 
 
 def test_the_command_prints_the_line_that_loads_it(cell, tmp_path, monkeypatch):

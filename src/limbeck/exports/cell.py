@@ -1,5 +1,6 @@
 """A finished cell of the results: the distilled set in it, and what is known of it."""
 
+import json
 import os
 import re
 from collections import Counter
@@ -137,8 +138,18 @@ def _number(path: Path) -> int:
 
 
 def _names(folder: Path, params: Mapping[str, Any]) -> dict[str, Any]:
-    """From where it lies; of what lies elsewhere, e.g. what ``limbeck generate`` made, the seed alone."""
+    """What the stage ``pngs`` was told, and the prior from where the cell lies, if it lies there still.
+
+    Without its table it is all from there; of what lies elsewhere, e.g. what ``limbeck generate`` made, the seed is known alone.
+    """
     *_, dataset, prior, method, ipc, seed = ("", "", "", "", "", *folder.parts)
-    if re.fullmatch(r"ipc\d+", ipc) and (number := re.fullmatch(r"seed(\d+)", seed)):
-        return {"dataset": dataset, "prior": prior, "method": method, "seed": int(number[1])}
-    return {"seed": params["seed"]} if "seed" in params else {}
+    number = re.fullmatch(r"seed(\d+)", seed)
+    placed = {"dataset": dataset, "prior": prior, "method": method, "seed": int(number[1])} if number else {}
+    try:
+        said = json.loads((folder / "images/classes.json").read_text(encoding="utf-8"))["params"]
+        told = {key: said[key] for key in ("dataset", "method", "seed")}
+    except (OSError, ValueError, KeyError, TypeError):
+        told = {}
+    if placed and re.fullmatch(r"ipc\d+", ipc) and all(placed[key] == value for key, value in told.items()):
+        return placed
+    return told or {key: params[key] for key in ("seed",) if key in params}
