@@ -23,14 +23,17 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_SIDE = 32  # pixels; none of its others has it
 
 
+Report = Callable[[int, int], None]  # classes done, of how many
+
+
 @dataclass(frozen=True)
 class Format:
-    """write: into a folder, returns what else the manifest should say. load: the Python that reads what is called ``reads`` in it.
+    """write: into a folder, telling how far it is; returns what else the manifest should say. load: the Python that reads what is called ``reads`` in it.
 
     data_files: of the default configuration that the Hugging Face hub and ``datasets`` find in the card; None where they read none.
     """
 
-    write: Callable[[Distilled, Path], dict[str, Any]]
+    write: Callable[[Distilled, Path, Report], dict[str, Any]]
     load: str
     reads: str
     data_files: str | None = None
@@ -40,16 +43,16 @@ class Format:
         return self.load.format(json.dumps(os.path.normpath(os.path.join(out, self.reads)), ensure_ascii=False))
 
 
-def imagefolder(found: Distilled, out: Path) -> dict[str, Any]:
+def imagefolder(found: Distilled, out: Path, report: Report) -> dict[str, Any]:
     """``train/<class>/<image>.png``: the sorted names of the folders are the classes in order."""
-    for _, name, content in _pngs(found.shards, found.classes):
+    for _, name, content in _pngs(found, found.shards, report):
         path = out / "train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return {}
 
 
-def parquet(found: Distilled, out: Path) -> dict[str, Any]:
+def parquet(found: Distilled, out: Path, report: Report) -> dict[str, Any]:
     """``data/train-<i>-of-<n>.parquet``: PNGs in an ``Image`` column, a ``ClassLabel`` with the classes' own names beside it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -62,13 +65,13 @@ def parquet(found: Distilled, out: Path) -> dict[str, Any]:
     for number, shard in enumerate(found.shards):
         path = out / f"data/train-{number:05d}-of-{len(found.shards):05d}.parquet"
         with pq.ParquetWriter(path, schema) as writer:
-            rows = ({"image": {"bytes": png, "path": name}, "label": c} for c, name, png in _pngs([shard], found.classes))
+            rows = ({"image": {"bytes": png, "path": name}, "label": c} for c, name, png in _pngs(found, [shard], report))
             while group := list(islice(rows, ROWS)):
                 writer.write_table(pa.Table.from_pylist(group, schema))
     return {}
 
 
-def ddranking(found: Distilled, out: Path) -> dict[str, Any]:
+def ddranking(found: Distilled, out: Path, report: Report) -> dict[str, Any]:
     """``images.pt``, float32 (classes·IPC, C, H, W), class-major, normalised as DD-Ranking does it; ``labels.pt``, int64."""
     import torch
 
@@ -83,17 +86,20 @@ def ddranking(found: Distilled, out: Path) -> dict[str, Any]:
     for label, pixels in by_class(found.shards):
         x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
         images[labels == label] = (x - mean[:, None, None]) / deviation[:, None, None]
+        report(label + 1, len(found.classes))
     torch.save(images, out / "images.pt")
     torch.save(labels, out / "labels.pt")
     return {"mean": [round(float(value), 6) for value in mean], "std": [round(float(value), 6) for value in deviation]}
 
 
-def _pngs(shards: Sequence[Path], classes: Sequence[str]) -> Iterator[tuple[int, str, bytes]]:
-    """(class, <folder>/<number>.png, the file's bytes) of every image, class-major."""
+def _pngs(found: Distilled, shards: Sequence[Path], report: Report) -> Iterator[tuple[int, str, bytes]]:
+    """(class, <folder>/<number>.png, the file's bytes) of every image of some shards, class-major."""
+    classes = found.classes
     for label, images in by_class(shards):
         folder = folder_name(label, classes[label], len(classes))
         for number, image in enumerate(images):
             yield label, f"{folder}/{number:05d}.png", png(image)
+        report(label + 1, len(classes))
 
 
 FORMATS: dict[str, Format] = {

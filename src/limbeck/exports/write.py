@@ -15,6 +15,7 @@ from limbeck.exports.cell import Distilled, distilled_set
 from limbeck.exports.formats import FORMATS
 from limbeck.exports.manifest import CARD, MANIFEST, SCHEMA, VERSION, changed, read
 from limbeck.report.cells import Cell
+from limbeck.stages.common import progress
 
 LABELS = "soft_labels"
 
@@ -29,7 +30,8 @@ def export(source: Path, to: str, out: Path) -> str:
     found, target = distilled_set(source), Path(os.path.abspath(out))
     _check_free(target, out)
     with scratch(target) as part, scratch(target) as before:
-        extra = FORMATS[to].write(found, part)
+        with progress("export") as report:
+            extra = FORMATS[to].write(found, part, report)
         for name, path in found.labels.items():
             (part / LABELS / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, part / LABELS / name)
