@@ -21,15 +21,14 @@ ROWS = 100  # images in a row group, as the hub has it: its viewer reads one for
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR_SIDE = 32  # pixels; none of its others has it
-
-
 Report = Callable[[int, int], None]  # classes done, of how many
 
 
 @dataclass(frozen=True)
 class Format:
-    """write: into a folder, telling how far it is; returns what else the manifest should say. load: the Python that reads what is called ``reads`` in it.
+    """write: into a folder, telling how far it is; returns what else the manifest should say.
 
+    load: the Python that reads what is called ``reads`` in it.
     data_files: of the default configuration that the Hugging Face hub and ``datasets`` find in the card; None where they read none.
     """
 
