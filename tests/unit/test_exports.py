@@ -298,7 +298,7 @@ def test_an_interrupted_export_leaves_the_earlier_one(cell, tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "results"]
 
 
-def test_what_is_no_whole_set_is_refused(cell, tmp_path):
+def test_what_is_no_whole_set_is_refused(cell, tmp_path, monkeypatch):
     def refused(source: Path, said: str, kind: type[LimbeckError] = LimbeckError) -> None:
         with pytest.raises(kind, match=said):
             export(source, "parquet", tmp_path / "out")
@@ -310,6 +310,9 @@ def test_what_is_no_whole_set_is_refused(cell, tmp_path):
     content = second.read_bytes()
     second.write_bytes(content[:-100])
     refused(cell, "distilled-1.zarr.zip: unreadable", ArtifactError)
+    with monkeypatch.context() as there:
+        there.chdir(tmp_path)  # then the command that makes it again is Snakemake's own
+        refused(cell, f"; rebuild it: snakemake --force {LAYOUT}/distilled-1.zarr.zip$", ArtifactError)
     second.unlink()
     refused(cell, r"its shards are not those of all its classes \(e.g. 'Straße'\); run snakemake for it again")
     make_cell(tmp_path / "other", channels=1)

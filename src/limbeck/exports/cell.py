@@ -62,10 +62,11 @@ class Distilled:
 
     def made_from(self) -> dict[str, dict[str, Any]]:
         """The parameters of what its first shard was made from, e.g. of prototypes, as far as that is still among the results."""
-        sidecar, results = sidecar_of(self.shards[0]), self.folder.parents[min(4, len(self.folder.parents) - 1)]
+        sidecar, above = sidecar_of(self.shards[0]), self.folder.absolute().parents
+        results = above[min(4, len(above) - 1)]
         with Artifact(self.shards[0], DISTILLED) as shard:
             hashes = shard.attrs["inputs"]
-        listed = read_sidecar(sidecar)["inputs"] if sidecar.is_file() else {}
+        listed = read_sidecar(sidecar).get("inputs", {}) if sidecar.is_file() else {}
         found = {}
         for name in sorted(set(hashes) & set(listed)):
             parts = Path(str(listed[name])).parts  # as its job saw it, perhaps on another machine
@@ -121,13 +122,14 @@ def distilled_set(source: Path) -> Distilled:
 
 
 def _folder(source: Path) -> Path:
-    """The cell that a path stands for; absolute, so that its own name and those above tell what it is."""
+    """The cell that a path stands for, below the current folder as Snakemake names it."""
     path = Path(os.path.abspath(source))
     if not path.exists():
         raise LimbeckError(f"{source}: no such folder or file; name the folder of a finished cell, {LAYOUT}")
     if path.name == "classes.json":
         path = path.parent
-    return path.parent if path.is_file() or path.name == "images" else path
+    path = path.parent if path.is_file() or path.name == "images" else path
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _number(path: Path) -> int:
@@ -142,7 +144,7 @@ def _names(folder: Path, params: Mapping[str, Any]) -> dict[str, Any]:
 
     Without its table it is all from there; of what lies elsewhere, e.g. what ``limbeck generate`` made, the seed is known alone.
     """
-    *_, dataset, prior, method, ipc, seed = ("", "", "", "", "", *folder.parts)
+    *_, dataset, prior, method, ipc, seed = ("", "", "", "", "", *folder.absolute().parts)
     number = re.fullmatch(r"seed(\d+)", seed)
     placed = {"dataset": dataset, "prior": prior, "method": method, "seed": int(number[1])} if number else {}
     try:
