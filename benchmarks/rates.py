@@ -26,7 +26,7 @@ LONG_ENOUGH = 1.0  # seconds
 HUB = 20.0  # ASSUME: megabytes per second; no network is asked
 STARTS = {
     "start_forked": "limbeck.warm",  # the command; the fork has everything
-    "start": "limbeck.cli, limbeck.stages.export",
+    "start": "limbeck.cli, limbeck.stages.pngs",
     "start_science": "limbeck.cli, limbeck.stages.select, limbeck.discovery.kmeans",
     "start_torch": "limbeck.cli, limbeck.stages.sample, limbeck.priors.dit",
 }

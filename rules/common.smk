@@ -299,7 +299,7 @@ def row_features(w):
 
 
 def report_cells(w):
-    """Metrics, student results and exported images of every cell of the table."""
+    """Metrics, student results and PNGs of every cell of the table."""
     files = []
     for row, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
         for cell in seeds.values():

@@ -270,7 +270,7 @@ rule keep:
         " --subgroups {input.subgroups:q} --distilled {output.distilled:q} --prov {output.prov:q}"
 
 
-rule export:
+rule pngs:
     input:
         distilled=row_images,
     output:
@@ -278,17 +278,17 @@ rule export:
         archive=f"{CELL}/images.zip",
         prov=f"{CELL}/images.prov.json",
     log:
-        f"{R}/logs/export/{JOB}.log",
+        f"{R}/logs/pngs/{JOB}.log",
     wildcard_constraints:
         ipc=r"\d+",
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=memory("export"),
-        runtime=runtime("export"),
+        mem_mb=memory("pngs"),
+        runtime=runtime("pngs"),
     params:
-        spec=spec("export"),
+        spec=spec("pngs"),
     shell:
-        'exec python -m limbeck --threads {threads} --log {log:q} export --spec {params.spec:q} --distilled "$(lines {input.distilled:q})" --classes {output.classes:q}'
+        'exec python -m limbeck --threads {threads} --log {log:q} pngs --spec {params.spec:q} --distilled "$(lines {input.distilled:q})" --classes {output.classes:q}'
         " --archive {output.archive:q} --prov {output.prov:q}"

@@ -14,6 +14,8 @@ from zipfile import BadZipFile, ZipFile
 from limbeck.artifacts import JSON_SCHEMAS
 from limbeck.commit import digest
 from limbeck.errors import ArtifactError, LimbeckError
+from limbeck.exports.manifest import changed
+from limbeck.exports.manifest import read as exported
 from limbeck.records import SIDECAR, SUFFIX, foreign, outputs_of, read_json, read_sidecar, rebuild, sidecar_of, spec_digest
 from limbeck.store import Artifact
 
@@ -125,6 +127,12 @@ def _artifact(path: Path, found: Findings, hashed: bool) -> None:
 
 def _json(path: Path, found: Findings, hashed: bool) -> None:
     schema = _schema(path)
+    if schema is None and (manifest := exported(path)) is not None:
+        found.files += 1 + len(manifest["files"])
+        found.damaged += [
+            f"{path.parent / name}: missing, added or changed; export it again" for name in changed(path.parent, manifest)
+        ]
+        return
     if schema is None and (hashed or _parsed(path) is not None):
         return  # none of ours
     found.files += not hashed
@@ -179,6 +187,6 @@ def _parsed(path: Path) -> Any:
 def report(found: Findings) -> Iterable[str]:
     """Lines for people."""
     yield from found.damaged
-    yield f"{found.files} files checked, {len(found.again)} damaged"
+    yield f"{found.files} files checked, {len(found.damaged)} damaged"
     if len(found.again) > 1:
         yield rebuild(*found.again)

@@ -1,4 +1,4 @@
-"""The command line: one subcommand per rule, and ``plan``, ``show``, ``check``, ``schema``. Heavy imports happen inside."""
+"""The command line: one subcommand per rule, and those for people. Heavy imports happen inside."""
 
 import ctypes
 import json
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,10 +17,14 @@ from limbeck import gpus, terminal
 from limbeck.errors import LimbeckError
 from limbeck.faults import explained
 
-app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+ABOUT = "Distil labelled image datasets with diffusion models. The run itself is Snakemake's."
+# boxes and colours are for people
+STYLE: Literal["rich"] | None = "rich" if sys.stdout.isatty() and sys.stderr.isatty() else None
+app = typer.Typer(add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=STYLE, help=ABOUT)
 SpecOption = Annotated[str, typer.Option("--spec", help="the rule's params string: JSON of the config slice and 'code'")]
 ProvOption = Annotated[Path, typer.Option("--prov", help="sidecar for machine, time and source fingerprint")]
 Paths = Annotated[str, typer.Option(help="paths, one a line")]
+OVERLAYS: Any = typer.Option([], help="laid over config.yaml in this order, as of snakemake")
 # for stages that start threads themselves
 _threads = 1
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -97,6 +101,23 @@ def _stage(spec: str, prov: Path, inputs: dict[str, Any], measured: dict[str, fl
     named = {key: [str(v) for v in value] if isinstance(value, list) else str(value) for key, value in inputs.items() if value}
     about = record(time.monotonic() - started, parsed["code"], named) | used() | {"start_cpu_seconds": before} | (measured or {})
     write_sidecar(prov, {**about, "spec": spec_digest(parsed)}, written)
+
+
+def _of_config(section: str) -> Callable[[typer.Context], list[str]]:
+    """What a shell completes: the names in a section of the config, with the overlays that stand before."""
+
+    def complete(context: typer.Context) -> list[str]:
+        from limbeck.listing import names
+
+        return names(section, context.params.get("configfile") or [])
+
+    return complete
+
+
+def _list(section: str, configfiles: list[Path], names: list[str] | None) -> None:
+    from limbeck.listing import show as run
+
+    run(section, configfiles, names or [])
 
 
 @app.command()
@@ -423,11 +444,11 @@ def keep(
 
 
 @app.command()
-def export(
+def pngs(
     *, spec: SpecOption, prov: ProvOption, distilled: Paths, classes: Path = typer.Option(), archive: Path = typer.Option()
 ) -> None:
     """A distilled set as a PNG folder per class, and that as one file."""
-    from limbeck.stages.export import run
+    from limbeck.stages.pngs import run
 
     with _stage(spec, prov, {"distilled": _paths(distilled)}) as s:
         run(s, _paths(distilled), classes, archive)
@@ -571,10 +592,23 @@ def generate(
 
 
 @app.command()
+def export(
+    source: Path = typer.Argument(help="a finished cell: results/<dataset>/<prior>/<method>/ipc<N>/seed<S>, or a file in it"),
+    out: Path = typer.Argument(help="folder to write"),
+    *,
+    to: Literal["imagefolder", "parquet", "ddranking"] = typer.Option(help="folders of PNGs, parquet as the hub's, or tensors"),
+) -> None:
+    """Take a distilled set away: in a layout that other training reads, with a dataset card and a manifest."""
+    from limbeck.exports.write import export as run
+
+    print(run(source, to, out))
+
+
+@app.command()
 def plan(
     targets: list[str] = typer.Argument(None, help="as of snakemake; default: every page of the run"),
     *,
-    configfile: list[Path] = typer.Option([], help="laid over config.yaml in this order, as of snakemake"),
+    configfile: list[Path] = OVERLAYS,
     cores: int = typer.Option(os.cpu_count() or 1, min=1, help="of the machine or cluster"),
     gpus: int = typer.Option(0, min=0, help="of the machine or cluster"),
     cluster: bool = typer.Option(False, help="jobs run on other machines, where each starts a Python of its own"),
@@ -587,6 +621,36 @@ def plan(
     from limbeck.costs.command import plan as run
 
     run(configfile, targets or [], cores, gpus, cluster, everything, rates, json_file, snakefile)
+
+
+@app.command()
+def methods(
+    names: list[str] = typer.Argument(None, help="of these alone", autocompletion=_of_config("methods")),
+    *,
+    configfile: list[Path] = OVERLAYS,
+) -> None:
+    """What the config has under methods, and the built-in ones: base, what it is, options."""
+    _list("methods", configfile, names)
+
+
+@app.command()
+def priors(
+    names: list[str] = typer.Argument(None, help="of these alone", autocompletion=_of_config("priors")),
+    *,
+    configfile: list[Path] = OVERLAYS,
+) -> None:
+    """What the config has under priors: family, where from, whether the weights are there or to be fetched."""
+    _list("priors", configfile, names)
+
+
+@app.command()
+def datasets(
+    names: list[str] = typer.Argument(None, help="of these alone", autocompletion=_of_config("datasets")),
+    *,
+    configfile: list[Path] = OVERLAYS,
+) -> None:
+    """What the config has under datasets: source, classes, whether the files are there."""
+    _list("datasets", configfile, names)
 
 
 @app.command()
@@ -616,7 +680,7 @@ def check(
     folder: Path = typer.Argument(help="results folder, or one artifact"),
     *,
     planned: bool = typer.Option(False, help="also that it is what the config says now, e.g. of results from elsewhere"),
-    configfile: list[Path] = typer.Option([], help="laid over config.yaml in this order, as of snakemake"),
+    configfile: list[Path] = OVERLAYS,
     snakefile: Path = typer.Option(Path("Snakefile")),
 ) -> None:
     """Verify the hash and the schema of every file that a job below a folder has written."""
@@ -638,13 +702,22 @@ def schema(out: Path = typer.Argument(help="repository root")) -> None:
     write_generated(out)
 
 
+def _of_a_rule(command: Any) -> bool:
+    return "spec" in command.callback.__annotations__
+
+
+for _command in filter(_of_a_rule, app.registered_commands):
+    _command.rich_help_panel = "Stages, as the rules call them"
+app.registered_commands.sort(key=_of_a_rule)  # those for people first
+
+
 def main() -> None:
     """Entry point: user errors, and faults of the machine that a user can mend, are one line and exit code 1."""
     try:
         app()
     except Exception as error:
         if said := str(error) if isinstance(error, LimbeckError) else explained(error):
-            terminal.say(f"limbeck: error: {said}")
+            terminal.complain(said)
             sys.exit(1)
         if terminal.stream is not None:
             terminal.stream.write(f"limbeck: {type(error).__name__}: {error} (a bug; the job's log has the traceback)\n")

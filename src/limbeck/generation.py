@@ -10,7 +10,7 @@ from limbeck.errors import LimbeckError
 from limbeck.options import GroupSampling
 from limbeck.priors.files import INDEX
 from limbeck.records import SUFFIX
-from limbeck.stages import draw, export, sample
+from limbeck.stages import draw, pngs, sample
 from limbeck.store import Artifact
 
 
@@ -52,7 +52,7 @@ def generate(
         sample.run(spec, path, folder / INDEX, distilled, statistics=path, starts=starts)
         made.append(distilled)
     about = {"statistics": [path.name for path in statistics], "ipc": ipc, "seed": seed}
-    export.run(about, made, out / "images/classes.json", out / "images.zip")
+    pngs.run(about, made, out / "images/classes.json", out / "images.zip")
 
 
 def _beside(path: Path) -> Path:

@@ -482,7 +482,7 @@ def row_images(plan: Plan, w: Wildcards) -> int:
     return images(plan, w["dataset"]) if w["method"] == FULL else int(w["ipc"]) * len(plan.source(w["dataset"]).classes)
 
 
-def _export(plan: Plan, w: Wildcards) -> Need:
+def _pngs(plan: Plan, w: Wildcards) -> Need:
     n = row_images(plan, w)
     per_class = plan.per_class(w["dataset"]) if w["method"] == FULL else int(w["ipc"])
     return Need(
@@ -628,7 +628,7 @@ ESTIMATES: dict[str, Callable[[Plan, Wildcards], Need]] = {
     "sample": _sample,
     "choose": _cell,
     "keep": _cell,
-    "export": _export,
+    "pngs": _pngs,
     "teacher": _teacher,
     "features": _features,
     "embed": _embed,
@@ -638,7 +638,7 @@ ESTIMATES: dict[str, Callable[[Plan, Wildcards], Need]] = {
     "report": _report,
 }
 # what a stage's process loads besides; all others need PyTorch
-LIGHT = ("ingest", "label", "hold_out", "take", "localize", "pick", "imported", "choose", "keep", "export")
+LIGHT = ("ingest", "label", "hold_out", "take", "localize", "pick", "imported", "choose", "keep", "pngs")
 SCIENTIFIC = ("reduce", "fit", "select", "draw", "tangents", "measure")
 # rules whose stage is not the beginning of their name
 OTHERWISE = {"candidates": "sample"}

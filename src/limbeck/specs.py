@@ -239,7 +239,7 @@ def _keep(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
-def _export(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
+def _pngs(plan: "Plan", w: Wildcards) -> Spec:  # noqa: ARG001
     return {"dataset": w["dataset"], "method": w["method"], "ipc": int(w["ipc"]), "seed": int(w["seed"])}, []
 
 
@@ -266,6 +266,6 @@ SPECS: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "sample": _sample,
     "choose": _choose,
     "keep": _keep,
-    "export": _export,
+    "pngs": _pngs,
     **EVALUATION,
 }

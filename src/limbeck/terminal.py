@@ -15,3 +15,17 @@ def say(line: str) -> None:
             if each is not None:
                 each.write(line + "\n")
                 each.flush()
+
+
+def complain(said: str) -> None:
+    """An error's line, where ``say`` writes; in colour where that is a terminal."""
+    for each in (sys.stderr, stream):
+        with suppress(OSError):
+            if each is not None and each.isatty():
+                from rich.console import Console
+                from rich.text import Text
+
+                Console(file=each).print(Text.assemble(("limbeck: error: ", "bold red"), said), soft_wrap=True)
+            elif each is not None:
+                each.write(f"limbeck: error: {said}\n")
+                each.flush()

@@ -63,7 +63,7 @@ class Base:
         return {str(path.relative_to(self.clean)): path.read_bytes() for path in paths}
 
 
-FOLDERS = ("prior", "finetune", "export")  # they write more than they are told the names of
+FOLDERS = ("prior", "finetune", "pngs")  # they write more than they are told the names of
 
 
 @functools.cache
@@ -109,7 +109,7 @@ def _commands(plan: Plan) -> list[Command]:
         Command(
             "sample", spec("sample", **mgd), {"images": train, "prior": index, "prototypes": prototypes}, {"distilled": distilled}
         ),
-        Command("export", spec("export", **mgd), {"distilled": distilled}, images),
+        Command("pngs", spec("pngs", **mgd), {"distilled": distilled}, images),
         Command("teacher", spec("teacher", teacher="smoke"), {"train": train, "test": test}, weights),
         Command(
             "finetune",

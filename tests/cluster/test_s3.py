@@ -25,7 +25,7 @@ METHODS = {
     "s3": {"base": "ims3", "prior": "tuned", "steps": 3, "groups": 2},
 }
 CELL, PAGE = "small/tiny/mgd/ipc2/seed0", "small/ipc2/summary.html"
-MGD = sorted([*((rule, "mgd") for rule in ("sample", "export", "embed", "measure", "train")), ("report", "")])
+MGD = sorted([*((rule, "mgd") for rule in ("sample", "pngs", "embed", "measure", "train")), ("report", "")])
 
 
 class Clone(Workflow):

@@ -249,7 +249,7 @@ def test_an_interrupted_run_leaves_no_job_and_goes_on_from_what_is_done(finished
 
 
 def test_jobs_of_seconds_share_one(finished):
-    for rule in ("select", "export", "measure"):  # of two methods
+    for rule in ("select", "pngs", "measure"):  # of two methods
         (job,) = (job for job in finished.jobs if job["Comment"] == f"rule_{rule}_{rule}")
         assert job["JobState"] == "COMPLETED"
         assert not of(finished.jobs, rule)

@@ -17,7 +17,7 @@ from limbeck.data.folders import class_files, folder_name, stamp
 from limbeck.data.preprocessing import apply_view
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
-from limbeck.stages import export, imported
+from limbeck.stages import imported, pngs
 from limbeck.stages.common import resize_to
 from limbeck.store import Artifact, create
 
@@ -256,7 +256,7 @@ def test_an_exported_set_comes_back_bit_for_bit(tmp_path, channels):
         out.append("labels", np.repeat(range(3), IPC))
     exported = tmp_path / "images"
     archive = tmp_path / "images.zip"
-    export.run({"dataset": "three", "code": "c"}, [given], exported / "classes.json", archive)
+    pngs.run({"dataset": "three", "code": "c"}, [given], exported / "classes.json", archive)
     assert sorted(p.name for p in exported.iterdir() if p.is_dir()) == list(HARMLESS)
     assert np.array_equal(taken(exported, tmp_path, channels=channels), images)
     shutil.unpack_archive(archive, tmp_path / "unpacked")

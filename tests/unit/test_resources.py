@@ -41,7 +41,7 @@ GPU_RULES = (
 )
 # Rules of seconds, so many that a scheduler would do little else: a profile sends several of their jobs as one. Each rule is a
 # group of its own, since jobs of one that wait for each other by way of a third, as pick, embed and measure, would wait for ever.
-SMALL_RULES = ("select", "pick", "keep", "export", "measure")
+SMALL_RULES = ("select", "pick", "keep", "pngs", "measure")
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_no_rule_of_imagenet_takes_24_gigabytes_of_a_machine_with_gpus(imagenet)
                 jobs += [("train", {**w, "protocol": protocol, "student": student}) for student in imagenet.run.students]
             jobs.append(("measure", w))
             if ipc != "all":
-                jobs += [("sample", {**w, "shard": "7"}), ("embed", {**w, "shard": "7"}), ("export", w), ("report", w)]
+                jobs += [("sample", {**w, "shard": "7"}), ("embed", {**w, "shard": "7"}), ("pngs", w), ("report", w)]
                 jobs += [("soft_labels", {**w, "protocol": "d3hr-soft", "repeat": "0"})]
         jobs += [(stage, {**base, "ipc": ipc, "method": "s3", "shard": "7"}) for stage in ("choose", "keep") if ipc != "all"]
     large = 0

@@ -28,8 +28,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
 
 def after(*methods: str) -> list[tuple[str, str]]:
     rules = {
-        "coda": ("sample", "export", "embed", "measure", "train"),
-        "coda_real": ("pick", "export", "embed", "measure", "train"),
+        "coda": ("sample", "pngs", "embed", "measure", "train"),
+        "coda_real": ("pick", "pngs", "embed", "measure", "train"),
     }
     return [(rule, method) for method in methods for rule in rules[method]]
 

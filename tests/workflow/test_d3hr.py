@@ -84,7 +84,7 @@ def test_the_winner_is_an_index_and_regenerates_what_was_sampled_from(built):
 def test_an_option_reaches_back_to_its_stage_and_no_further(flow, options, rules):
     flow.overlay["methods"]["d3hr"] |= options
     planned = flow.planned()
-    assert {rule for rule, _ in planned} == rules | {"export", "embed", "measure", "train", "report"}
+    assert {rule for rule, _ in planned} == rules | {"pngs", "embed", "measure", "train", "report"}
     assert "base_rs" not in {method for _, method in planned}
 
 

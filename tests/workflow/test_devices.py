@@ -15,7 +15,7 @@ from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow
 
 NETWORKS = {"prior_dit", "encode", "sample", "teacher", "features", "embed", "train"}
-AFTER = {"export", "embed", "measure", "train", "report"}
+AFTER = {"pngs", "embed", "measure", "train", "report"}
 VAE = "vae/diffusion_pytorch_model.safetensors"
 
 

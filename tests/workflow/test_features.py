@@ -13,7 +13,7 @@ from limbeck.store import Artifact
 from tests.conftest import Workflow, make_workflow, save_clip, write_small
 
 PCA = {"reducer": "pca", "components": 5}
-CELL = ("pick", "export", "embed", "measure", "train")
+CELL = ("pick", "pngs", "embed", "measure", "train")
 
 
 @pytest.fixture(scope="module")

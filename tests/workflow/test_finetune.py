@@ -90,7 +90,7 @@ def test_difffit_from_config_to_images_and_what_reruns(workflow):
     assert flow.planned() == []
     flow.overlay["priors"]["tuned"]["finetune"]["lambda_im"] = 0.1
     rules = [rule for rule, _ in flow.planned()]
-    assert rules == ["embed", "export", "finetune_dit_difffit", "measure", "report", "sample", "train"]
+    assert rules == ["embed", "finetune_dit_difffit", "measure", "pngs", "report", "sample", "train"]
     # changed weights are noticed though the index is the same: built alone, or in another run
     flow.build(str(index(flow)))
     assert "sample" in {rule for rule, _ in flow.planned()}

@@ -112,7 +112,7 @@ def test_the_page_shows_the_groups_and_counts_them_all(built):
 def test_an_option_reaches_back_to_its_stage_and_no_further(flow, options, rules, groups):
     flow.overlay["methods"]["ims3"] |= options
     planned = flow.planned()
-    assert {rule for rule, _ in planned} == rules | {"embed", "export", "measure", "train", "report"}
+    assert {rule for rule, _ in planned} == rules | {"embed", "pngs", "measure", "train", "report"}
     assert sum(rule == "candidates" for rule, _ in planned) == groups
     assert {method for _, method in planned} == {"", "ims3"}
 

@@ -22,7 +22,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_prior: Path) -> Workflo
 
 
 def after(method: str) -> list[tuple[str, str]]:
-    return [(rule, method) for rule in ("sample", "export", "embed", "measure", "train")]
+    return [(rule, method) for rule in ("sample", "pngs", "embed", "measure", "train")]
 
 
 @pytest.mark.long

@@ -16,7 +16,7 @@ CLASSES = [8, 4, 9]
 KINDS = ("images", "images", "latents", "patch_features", "scores", "statistics")
 TAKEN = [(f"take_{kind}", "") for kind in KINDS]
 PATCHES = {"base": "patches", "n_draws": 1, "dift_ensemble": 1, "clusters": 2, "top_clusters": 1}
-CELL = ("export", "embed", "measure", "train")
+CELL = ("pngs", "embed", "measure", "train")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_another_combination_runs_no_network_of_the_prior_but_sampling(flow, cla
         "pick",
         "draw",
         "sample",
-        "export",
+        "pngs",
         "teacher",
         "features",
         "hold_out",

@@ -91,7 +91,7 @@ def test_an_option_reaches_back_to_its_stage_and_no_further(flow, change, rules)
     for table, entries in change.items():
         for name, options in entries.items():
             flow.overlay[table][name] |= options
-    after = {"export", "embed", "measure", "train", "report"}
+    after = {"pngs", "embed", "measure", "train", "report"}
     assert {rule for rule, _ in flow.planned()} == rules | after
 
 

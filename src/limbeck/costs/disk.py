@@ -179,7 +179,7 @@ def _choose(plan: Plan, w: Wildcards) -> float:
     return stored(plan, w["dataset"], artifacts.SUBGROUPS, {"class": classes_of(plan, w), "group": groups})
 
 
-def _export(plan: Plan, w: Wildcards) -> float:
+def _pngs(plan: Plan, w: Wildcards) -> float:
     n, png = row_images(plan, w), pixels(plan, w["dataset"]) * MB * PNG + 100
     return n * (png + png + 250 + 200)  # as a folder and as a zip with its entries, and a line of the manifest in both
 
@@ -243,7 +243,7 @@ WRITTEN: dict[str, Callable[[Plan, Wildcards], float]] = {
     "sample": _distilled,
     "choose": _choose,
     "keep": _distilled,
-    "export": _export,
+    "pngs": _pngs,
     "teacher": _teacher,
     "features": _features,
     "embed": _features,

@@ -5,7 +5,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from limbeck.data import benchmarks
 from limbeck.data.decoding import IMAGE_SUFFIXES, image_files
 from limbeck.data.paths import package_path
 from limbeck.errors import LimbeckError
@@ -17,10 +19,17 @@ def folder_name(index: int, name: str, classes: int) -> str:
     return f"{index:0{width}d}-{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-') or 'class'}"
 
 
+def class_entry(index: int, name: str, classes: int) -> dict[str, Any]:
+    """What is told of a class beside its images: where it stands, its name, its folder, and what ImageNet calls it, if it does."""
+    wnid = benchmarks.wnid(name)
+    known = {"wnid": wnid, "imagenet_index": benchmarks.index(wnid)} if wnid else {}
+    return {"index": index, "name": name, "folder": folder_name(index, name, classes), **known}
+
+
 def class_files(path: str, classes: Sequence[str], ipc: int, key: str) -> list[list[Path]]:
     """The ``ipc`` images of every class in ``path``, classes in their order, files by name.
 
-    A class's folder has the class's name, the one of :func:`folder_name`, or the one in an exported ``classes.json`` beside it.
+    A class's folder has the class's name, the one of :func:`folder_name`, or the one in a ``classes.json`` of ours beside it.
 
     Raises
     ------
@@ -68,7 +77,7 @@ def _folders(root: Path, classes: Sequence[str], key: str) -> list[Path]:
 
 
 def _exported(root: Path) -> dict[str, str]:
-    """Folder -> class, where the stage ``export`` wrote the folder: its classes may be in another order."""
+    """Folder -> class, where the stage ``pngs`` wrote the folder: its classes may be in another order."""
     try:
         table = json.loads((root / "classes.json").read_text(encoding="utf-8"))["results"]["classes"]
         return {str(row["folder"]): str(row["name"]) for row in table}

@@ -1,6 +1,5 @@
 """Image grids: one row of the picture per method, one column per class."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,12 +55,3 @@ def save_grid(path: Path, strips: Mapping[str, np.ndarray], classes: Sequence[st
     axes[-1].set_xticks([(i + 0.5) * step for i in range(len(classes))], classes, rotation=30, ha="right", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, format="png", metadata={"Software": None})
-
-
-def png_size(image: np.ndarray) -> int:
-    """Bytes of an image (H, W, C) as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.squeeze(image, -1) if image.shape[-1] == 1 else image).save(buffer, "png")
-    return buffer.tell()

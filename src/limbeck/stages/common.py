@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from limbeck.artifacts import Schema
+from limbeck.artifacts import DISTILLED, Schema
 from limbeck.errors import LimbeckError
 from limbeck.records import NOT_PARAMS
 from limbeck.store import Artifact, create
@@ -61,6 +61,14 @@ def class_rows(labels: np.ndarray) -> Iterator[tuple[int, slice]]:
     classes, starts = np.unique(labels, return_index=True)
     for label, start, stop in zip(classes, starts, [*starts[1:], len(labels)], strict=True):
         yield int(label), slice(int(start), int(stop))
+
+
+def by_class(distilled: Sequence[Path]) -> Iterator[tuple[int, np.ndarray]]:
+    """(class, its images) of a distilled set's shards, one class in memory."""
+    for path in distilled:
+        with Artifact(path, DISTILLED) as shard:
+            for label, rows in class_rows(shard["labels"]):
+                yield label, shard.read("images", rows.start, rows.stop)
 
 
 def read_class(points: Artifact, rows: slice) -> np.ndarray:

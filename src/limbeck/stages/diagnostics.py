@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PATCHES, PROTOTYPES, SCORES, STATISTICS, SUBGROUPS
+from limbeck.data.encoding import png
 from limbeck.records import read_sidecar
 from limbeck.report.diagnostics import (
     MAP_CLASSES,
@@ -31,7 +32,6 @@ from limbeck.report.diagnostics import (
     trajectory_figure,
     typicality_figure,
 )
-from limbeck.report.grid import png_size
 from limbeck.stages.common import Spec, class_rows, read_all
 from limbeck.stages.cut import Cutter
 from limbeck.stages.localize import maps_of_images
@@ -175,7 +175,7 @@ def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> No
         for path in paths:
             with Artifact(path, DISTILLED) as found:
                 some = np.unique(np.linspace(0, len(found) - 1, PNGS).astype(int))
-                images += round(sum(map(png_size, found.take("images", some))) * len(found) / len(some))
+                images += round(sum(len(png(image)) for image in found.take("images", some)) * len(found) / len(some))
                 labels += len(found) * len(found.attrs["classes"]) * 2
                 latents += 2 * int(np.prod(found.shape("latents"))) if "latents" in found else 0
         for path in spec["statistics"].get(name, []):
