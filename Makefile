@@ -44,7 +44,8 @@ lint: setup
 
 # what setup installs: known vulnerabilities, where their data can be reached, and hashes; pip-audit stays out of its environment
 audit: setup
-	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 || true
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(BIN)/python workflow/scripts/audit.py --tool .venv/audit/bin/pip-audit
 
 lock: setup
