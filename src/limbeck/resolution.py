@@ -229,7 +229,7 @@ def check_reencoded(method: Method, prior: str) -> None:
         raise LimbeckError(f"priors.{prior}.discovery_view: {method.name} inverts latents of 'view'; drop discovery_view")
     for guidance in (*method.guidance, *([method.start] if method.start else [])):
         where, why = f"methods.{method.name}", f"priors.{prior}.discovery_view leaves no latents of the whole class at its 'view'"
-        if guidance["target"] != "member":
+        if guidance.get("target", "member") != "member":
             raise LimbeckError(f"{where}.target: {why}, so no means of clusters; set target: member, or drop discovery_view")
         if method.tangents:
             raise LimbeckError(f"{where}: {why}, so no tangent spaces; drop discovery_view")
