@@ -6,14 +6,14 @@ export PYTHONDONTWRITEBYTECODE =
 # no terminal output is lost in logs, no network is asked for weights
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: setup demo test test-cluster test-chaos chaos lint bench bench-gpu table sweeps prior clean
+.PHONY: setup demo test test-cluster test-chaos chaos lint docs bench bench-gpu table sweeps prior clean
 
 setup: .venv/.done
 
 .venv/.done: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limbeck needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,cluster]'
 	touch $@
 
 demo: setup
@@ -43,6 +43,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+
+# the documentation as a site that needs no network: site/index.html
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Site: $(CURDIR)/site/index.html"
 
 bench: setup
 	$(BIN)/python -m benchmarks

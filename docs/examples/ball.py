@@ -20,7 +20,7 @@ class BallOptions(Model):
 
     radius: float = Field(0.5, gt=0, description="of the ball: root mean square over the latent's dimensions")
     t_stop: int = Field(25, ge=0, description="guided steps, counted from the first")
-    target: Literal["centroid", "member"] = Field("centroid", description="its centre: the cluster's mean, or the nearest real latent")
+    target: Literal["centroid", "member"] = Field("centroid", description="its centre: a cluster's mean, or nearest real latent")
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,9 @@ def test_the_worked_example_gets_its_row_and_reruns_its_own_cells_alone(flow, so
     flow.build()
     rows = csv.DictReader((flow.results / "fashion-mini/ipc2/summary.csv").read_text().splitlines())
     assert [row["method"] for row in rows] == ["subset", "random", "dit", "mgd", "ball"]
-    made = {path.parts[-4] for path in flow.results.rglob("distilled-0.prov.json") if path.stat().st_mtime > registry.stat().st_mtime}
+    made = {
+        path.parts[-4] for path in flow.results.rglob("distilled-0.prov.json") if path.stat().st_mtime > registry.stat().st_mtime
+    }
     assert made == {"ball"}
     path = Path(kernel)
     path.write_text(path.read_text().replace("* r - r", "* r - 1.0 * r"))

@@ -17,13 +17,9 @@ INLINE = r"(?<![\\$\w])\$(?![\s$])([^$\n]+?)(?<!\s)\$(?![\w$])"
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)\s#]+)(#[^)\s]*)?\)")
 
 
-def _mathml(latex: str, display: str) -> ElementTree.Element:
-    return ElementTree.fromstring(convert(latex, display=display))
-
-
 class _Inline(InlineProcessor):
-    def handleMatch(self, m: re.Match[str], data: str) -> tuple[ElementTree.Element, int, int]:  # type: ignore[override]  # noqa: N802, ARG002
-        return _mathml(m.group(1), "inline"), m.start(0), m.end(0)
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: ARG002
+        return self.md.htmlStash.store(convert(m.group(1))), m.start(0), m.end(0)
 
 
 class _Display(BlockProcessor):
@@ -31,14 +27,15 @@ class _Display(BlockProcessor):
         return block.startswith("$$") and block.rstrip().endswith("$$")
 
     def run(self, parent: Any, blocks: list[str]) -> None:
-        holder = ElementTree.SubElement(parent, "div", {"class": "equation"})
-        holder.append(_mathml(blocks.pop(0).strip().strip("$").strip(), "block"))
+        latex = blocks.pop(0).strip().strip("$").strip()
+        found = ElementTree.SubElement(parent, "div", {"class": "equation"})
+        found.text = self.parser.md.htmlStash.store(convert(latex, display="block"))
 
 
 class Equations(Extension):
     """``$…$`` in a line, ``$$…$$`` as a block of its own."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+    def extendMarkdown(self, md: Markdown) -> None:
         md.inlinePatterns.register(_Inline(INLINE, md), "equation", 185)  # behind code, before escapes
         md.parser.blockprocessors.register(_Display(md.parser), "equations", 75)
 
