@@ -37,6 +37,7 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 def config_page() -> str:
     """docs/CONFIG.md: every key of config.yaml but those of methods and protocols."""
+    keys = Config.model_json_schema()["properties"]
     lines = [
         "# Every key of the config",
         "",
@@ -45,8 +46,9 @@ def config_page() -> str:
         "[their pages](methods/README.md), those of protocols in [PROTOCOLS.md](PROTOCOLS.md). Editors read",
         "`workflow/schemas/config.schema.json`.",
         "",
-        *HEAD,
-        *_rows(Config, values=False),
+        "| key | allowed | what |",
+        "| --- | --- | --- |",
+        *(f"| `{key}` | {allowed(field)} | {field.get('description', '')} |" for key, field in keys.items()),
     ]
     for model in SECTIONS:
         lines += ["", f"## {model.__name__}", "", _doc(model), "", *HEAD, *_rows(model)]
@@ -108,12 +110,12 @@ def _doc(model: type[Model]) -> str:
     return " ".join((model.__doc__ or "").split())
 
 
-def _rows(model: type[Model], own: Mapping[str, Any] | None = None, values: bool = True) -> list[str]:
-    """A row for every field. own: defaults that differ. values: whether defaults are printed."""
+def _rows(model: type[Model], own: Mapping[str, Any] | None = None) -> list[str]:
+    """A row for every field. own: defaults that differ."""
     schema, rows = model.model_json_schema(), []
     for name, field in model.model_fields.items():
         default = (own or {}).get(name, field.get_default(call_default_factory=True))
-        shown = "required" if default is PydanticUndefined else f"`{_value(default)}`" if values else "`config.yaml`'s"
+        shown = "required" if default is PydanticUndefined else f"`{_value(default)}`"
         cells = (f"`{name}`", shown, allowed(schema["properties"][name]), field.description or "")
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows

@@ -25,7 +25,7 @@ from limbeck.options import Imported, Sampler
 
 # What a reducer does not read must not name its embedding.
 UNREAD = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
-WHOLE = 64  # pixels; images up to this side are not cut into patches (METHODS.md sections 5 and 6)
+WHOLE = 64  # pixels; images up to this side are not cut into patches
 MOSAIC_IPC = 10  # mosaics of four patches up to this IPC, single patches above
 T = TypeVar("T")
 COMPOSITION = ("discovery", "start", "guidance", "keep", "generate")
