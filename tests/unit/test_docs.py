@@ -67,6 +67,13 @@ def test_its_command_can_be_planned(page):
         assert Plan(config).targets() == ["results/fashion-mini/ipc10/summary.html"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "methods/README.md"])
+def test_its_lines_of_config_can_be_planned(name):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    update_config(config, yaml.safe_load((DOCS / name).read_text().split("```yaml")[1].split("```")[0]))
+    assert "mgd_strong" in Plan(config).run.methods
+
+
 def test_a_table_has_a_models_defaults_bounds_and_choices(monkeypatch, tmp_path):
     class Options(Model):
         """Of this test."""

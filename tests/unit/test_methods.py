@@ -261,8 +261,9 @@ def test_a_target_outside_the_run_finds_its_fit_and_embedding():
     assert other.embedding_of(embedding_name(options), "fashion-mini")["n_neighbors"] == 11
 
 
-def test_the_readmes_own_images_overlay_can_be_planned(tmp_path):
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/IMAGES.md"])
+def test_the_overlay_for_ones_own_images_can_be_planned(tmp_path, page):
+    text = (ROOT / page).read_text()
     over = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
     for split in ("train", "test"):
         for name in ("a", "b"):

@@ -17,9 +17,22 @@ INLINE = r"(?<![\\$\w])\$(?![\s$])([^$\n]+?)(?<!\s)\$(?![\w$])"
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)\s#]+)(#[^)\s]*)?\)")
 
 
+def mathml(latex: str, display: str = "inline") -> str:
+    """An equation as MathML.
+
+    Raises
+    ------
+    ValueError: a command that the converter does not know.
+    """
+    found: str = convert(latex, display=display)
+    if "\\" in found:
+        raise ValueError(f"no MathML for {latex!r}")
+    return found
+
+
 class _Inline(InlineProcessor):
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[str, int, int]:  # noqa: ARG002
-        return self.md.htmlStash.store(convert(m.group(1))), m.start(0), m.end(0)
+        return self.md.htmlStash.store(mathml(m.group(1))), m.start(0), m.end(0)
 
 
 class _Display(BlockProcessor):
@@ -29,7 +42,7 @@ class _Display(BlockProcessor):
     def run(self, parent: Any, blocks: list[str]) -> None:
         latex = blocks.pop(0).strip().strip("$").strip()
         found = ElementTree.SubElement(parent, "div", {"class": "equation"})
-        found.text = self.parser.md.htmlStash.store(convert(latex, display="block"))
+        found.text = self.parser.md.htmlStash.store(mathml(latex, "block"))
 
 
 class Equations(Extension):
