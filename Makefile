@@ -44,9 +44,9 @@ lint: setup
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
-# the documentation as a site that needs no network: site/index.html
+# the documentation as a site that needs no network: site/index.html (--quiet would let warnings pass)
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Site: $(CURDIR)/site/index.html"
 
 bench: setup

@@ -14,6 +14,7 @@ from markdown.blockprocessors import BlockProcessor
 from markdown.inlinepatterns import InlineProcessor
 
 INLINE = r"(?<![\\$\w])\$(?![\s$])([^$\n]+?)(?<!\s)\$(?![\w$])"
+FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -77,3 +78,15 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
         return f'<a href="{target}{anchor}">{text}</a>'
 
     return LINK.sub(linked, markdown)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """The page as it is.
+
+    Raises
+    ------
+    ValueError: it would fetch something.
+    """
+    if found := FETCHED.search(output):
+        raise ValueError(f"{page.file.src_path} fetches {found.group(0)}")
+    return output
