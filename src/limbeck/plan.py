@@ -276,7 +276,7 @@ class Plan(Lookup):
                 ]
             if method.keep:
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
-            target = method.guidance[0]["target"] if method.guidance else (method.start or {}).get("target", "member")
+            target = (*method.guidance, method.start or {})[0].get("target", "member")
             if method.discovery is not None and not method.judge and (method.discovery_name, target, sampled[0]) not in seen:
                 seen.add((method.discovery_name, target, sampled[0]))  # rows that share their prototypes show them once
                 out["prototypes"][name] = [self.prototypes(dataset, method, ipc, sampled[0], shard) for shard in shards]
