@@ -113,6 +113,8 @@ def test_what_belongs_to_a_row_says_so(made):
     assert ("tr", "dit random") in marked  # a pair
     lines = [attributes for tag, attributes in found if tag == "tr" and "class" in attributes]
     assert {each["data-row"] for each in lines} == {"full", "subset"}
+    storage = (made / "summary.html").read_text().split("<h2>Storage")[1].split("</table>")[0]
+    assert re.findall(r'<tr data-row="(\w+)"', storage) == [row for row in ROWS if row != "full"]
 
 
 def test_the_plane_has_prototypes_where_a_row_has_any_and_images_where_they_are(made):
