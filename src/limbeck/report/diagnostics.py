@@ -172,6 +172,7 @@ def subgroup_figure(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray
                 colour = COLOURS[label % len(COLOURS)]
                 axis.scatter(x, y, s=22, facecolors="none", edgecolors=colour, linewidths=0.9)
                 axis.scatter(x[chosen], y[chosen], s=22, color=colour)
+            axis.set_gid(of_row(name))
             axis.set_title(name)
             axis.set(xlabel="log(1 - cos) to the class's centroid", ylabel="mean log(1 - cos) to other classes")
 
@@ -214,6 +215,7 @@ def typicality_figure(found: Mapping[str, tuple[Scored, Scored]]) -> str:
                 below.set_xlabel(f"R {each.score:.2f}")
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
 
     return svg("typicality", draw, max(3, 1.15 * len(found)), 4.8)
 
