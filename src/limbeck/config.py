@@ -104,12 +104,12 @@ class View(Model):
 # What a dataset of source 'pseudo' has of its own, and what those made of another take from that one.
 PSEUDO = ("of", "labelled", "extractor", "threshold", "label_seed")
 INHERITED = {"pseudo": ("classes", "channels", "views", "shards"), "subset": ("channels", "views")}
-FILES_ONLY = ("path", "bad_files", "label_column")
+OF_A_LAYOUT = {"label_column": "parquet", "test_share": "folder"}
+FILES_ONLY = ("path", "bad_files", *OF_A_LAYOUT)
 # What a source has no use for.
 UNREAD_BY = {
     "pseudo": (*FILES_ONLY, *INHERITED["pseudo"]),
     "subset": (*FILES_ONLY, *INHERITED["subset"], *PSEUDO[1:]),
-    "parquet": PSEUDO,
 }
 
 
@@ -126,6 +126,13 @@ class Dataset(Model):
         "order; subset: those it has of 'of'",
     )
     label_column: str | None = Field(None, min_length=1, description="parquet: the column of labels; null: label or fine_label")
+    test_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="folder: of class folders without train and test, the share of each class's images that is tested on, at least "
+        "one; which ones is drawn by their names, so that an image added moves at most one other",
+    )
     bad_files: int = Field(
         0, ge=0, description="images per split and shard that may be left out because they cannot be decoded; more are an error"
     )
@@ -156,7 +163,8 @@ class Dataset(Model):
         if self.source == "subset" and not self.classes:
             raise ValueError("source subset needs 'classes', names of those of 'of' in the order wanted")
         members(self.classes or ())
-        for key in sorted(self.model_fields_set & {*UNREAD_BY.get(self.source, (*PSEUDO, "label_column"))}):
+        unread = UNREAD_BY.get(self.source, (*PSEUDO, *(key for key, layout in OF_A_LAYOUT.items() if layout != self.source)))
+        for key in sorted(self.model_fields_set & set(unread)):
             taken = ", it takes that of 'of'" if key in (inherited or ()) else ""
             raise ValueError(f"source {self.source} has no '{key}'{taken}")
         return self

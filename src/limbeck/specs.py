@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from limbeck import components
-from limbeck.config import ARITHMETIC, OF_PRIOR, PSEUDO, Dataset, Prior
+from limbeck.config import ARITHMETIC, OF_A_LAYOUT, OF_PRIOR, PSEUDO, Dataset, Prior
 from limbeck.data.folders import stamp
 from limbeck.data.sources import SOURCES
 from limbeck.errors import LimbeckError
@@ -52,7 +52,7 @@ def _ingest(plan: "Plan", w: Wildcards) -> Spec:
 
 def _source(dataset: Dataset) -> dict[str, Any]:
     """What a source is opened by."""
-    keys = {"source", "path", "classes", "channels"} | ({"label_column"} if dataset.source == "parquet" else set())
+    keys = {"source", "path", "classes", "channels", *(key for key, layout in OF_A_LAYOUT.items() if layout == dataset.source)}
     return dataset.model_dump(mode="json", include=keys)
 
 

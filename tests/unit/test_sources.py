@@ -22,6 +22,7 @@ from limbeck.data.decoding import decode
 from limbeck.data.pickles import plain
 from limbeck.data.preprocessing import apply_view
 from limbeck.data.sources import open_source
+from limbeck.data.sources.folder import _part
 from limbeck.errors import LimbeckError
 from limbeck.stages import ingest, pick, select
 from limbeck.store import Artifact
@@ -149,6 +150,35 @@ def test_links_that_lead_back_and_odd_names_do_no_harm(tmp_path):
     first = opened("folder", tmp_path).stamp()
     shutil.copy(tmp_path / "train/cat/cat_0.JPEG", deep / "new.JPEG")
     assert len({before, first, opened("folder", tmp_path).stamp()}) == 3
+
+
+@SETTINGS
+@given(st.sets(st.integers(0, 999), min_size=2, max_size=60), st.integers(1000, 1099), st.floats(0.01, 0.95))
+def test_a_share_of_each_class_is_tested_on_and_an_image_more_moves_one_at_most(numbers, more, share):
+    files = sorted(f"cat/{number}.png" for number in numbers)
+    train, test = (_part(files, share, split) for split in ("train", "test"))
+    assert sorted(train + test) == files
+    assert len(test) == max(1, round(share * len(files)))
+    assert train == sorted(train)
+    longer = _part(sorted([*files, f"cat/{more}.png"]), share, "test")
+    assert len(set(test) - set(longer)) <= 1
+    assert len(set(longer) - set(test)) <= 2  # the new one, and one as there are more
+
+
+def test_folders_of_classes_alone_are_parted(tmp_path):
+    miniatures.folders(tmp_path, ["dog", "cat"], 5)
+    with pytest.raises(LimbeckError, match=r"has a folder 'train', so it is parted already; remove test_share"):
+        opened("folder", tmp_path, test_share=0.2)
+    with pytest.raises(LimbeckError, match=r"or .*/train/<class>/<image> with test_share: 0.2"):
+        opened("folder", tmp_path / "train")
+    source = opened("folder", tmp_path / "train", test_share=0.4)
+    assert source.classes == ("cat", "dog")
+    assert (source.counts("train").tolist(), source.counts("test").tolist()) == ([3, 3], [2, 2])
+    ids = [{source.source_id(split, i) for i in range(len(source.labels(split)))} for split in ("train", "test")]
+    assert not ids[0] & ids[1]
+    assert all(close(pixels, name, range(5), (36, 44)) for split in ("train", "test") for name, pixels in shown(source, split))
+    with pytest.raises(ValueError, match="source npz has no 'test_share'"):
+        Dataset(source="npz", path="x", test_share=0.2)
 
 
 @pytest.mark.parametrize("case", ["nowhere", "no val", "no folder", "no classes"])

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import hashlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -23,13 +24,16 @@ class FolderSource(Source):
     A folder's name is a class's, or its WordNet id: then the class is called as ImageNet calls it. Without ``classes`` the order
     is that of the benchmark with exactly these folders, so that ImageWoof's labels are ImageWoof's, or else sorted. ImageNet's
     50,000 validation images may lie in one flat folder where ``LOC_val_solution.csv`` lies in it or up to three folders above.
+
+    With ``test_share`` the classes' folders lie in ``<path>`` itself, and that share of each is the test split.
     """
 
     def __init__(self, name: str, spec: Dataset):
         super().__init__(name, spec)
-        train = self._folder("train", ())
+        self._share = spec.test_share
+        train = self._folder("train", ()) if self._share is None else self._undivided()
         found = _folders(train)
-        self._splits = {"train": train, "test": self._folder("test", found)}
+        self._splits = {"train": train, "test": self._folder("test", found) if self._share is None else train}
         self._members = self.wanted or benchmarks.canonical(found)
         if not self._members:
             raise self.fail(f"no class folders in {train}")
@@ -46,9 +50,18 @@ class FolderSource(Source):
             raise self.fail(f"no folder {self.path}; set datasets.{self.name}.path to where its images lie")
         if not there:
             wanted = "|".join(NAMES[split])
-            raise self.fail(f"no folder {self.path}/{wanted}; expected {self.path}/{{train,test|val}}/<class>/<image>")
+            whole = f"{self.path}/{{train,test|val}}/<class>/<image>, or {self.path}/<class>/<image> with test_share: 0.2"
+            raise self.fail(f"no folder {self.path}/{wanted}; expected {whole}")
         sorted_in = [folder for folder in there if not set(classes).isdisjoint(_folders(folder))]
         return (sorted_in or [folder for folder in there if folder.name != "test"] or there)[0]
+
+    def _undivided(self) -> Path:
+        """The folder of the classes' folders where nobody has parted them into splits."""
+        if not self.path.is_dir():
+            raise self.fail(f"no folder {self.path}; set datasets.{self.name}.path to where its images lie")
+        if divided := sorted({*_folders(self.path)} & {call for calls in NAMES.values() for call in calls}):
+            raise self.fail(f"{self.path} has a folder {divided[0]!r}, so it is parted already; remove test_share")
+        return self.path
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -111,7 +124,8 @@ class FolderSource(Source):
         if folder is None:
             walked.append(root)
             return self._flat.get(benchmarks.wnid(self._classes[number]) or self._members[number], [])
-        return sorted(file[len(root) + 1 :] for file in _images_below(str(folder), walked, set()))
+        found = sorted(file[len(root) + 1 :] for file in _images_below(str(folder), walked, set()))
+        return found if self._share is None else _part(found, self._share, split)
 
     def labels(self, split: str) -> np.ndarray:
         return self._files(split)[0]
@@ -121,6 +135,13 @@ class FolderSource(Source):
 
     def source_id(self, split: str, index: int) -> str:
         return self._files(split)[1][index]
+
+
+def _part(files: list[str], share: float, split: str) -> list[str]:
+    """A split's part of a class: the files are ranked by a hash of their names."""
+    ranked = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file)).digest())
+    tested = set(ranked[: max(1, round(share * len(files)))])
+    return [file for file in files if (file in tested) == (split == "test")]
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
