@@ -26,6 +26,9 @@ gc.set_threshold(100_000)
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 try:
     PLAN = Plan(config)
 except LimbeckError as error:

@@ -183,7 +183,7 @@ def files(folder: Path) -> Cases:
             found.verify()
 
     def page() -> None:
-        angle_figure({"a": rng.random((50, 25))}, {"a": 0.1})
+        angle_figure({"a": rng.random((50, 25))}, {"a": 0.1}, {"a": ("C0", "-")})
 
     megabytes = photo.nbytes / MB
     return {

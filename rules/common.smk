@@ -300,19 +300,28 @@ def row_features(w):
 
 def report_cells(w):
     """Metrics, student results and PNGs of every cell of the table."""
-    files = []
+    files = student_results(w.dataset, int(w.ipc))
     for row, seeds in PLAN.cells(w.dataset, int(w.ipc)).items():
         for cell in seeds.values():
-            files += [
-                *(f"{cell}/metrics/{name}.json" for name in PLAN.run.extractors),
-                *(
-                    f"{cell}/students/{protocol}/{student}.json"
-                    for protocol in PLAN.run.protocols
-                    for student in PLAN.run.students
-                ),
-            ]
+            files += [f"{cell}/metrics/{name}.json" for name in PLAN.run.extractors]
             files += [f"{cell}/images/classes.json"] if row != "full" else []
     return files
+
+
+def student_results(dataset, ipc):
+    return [
+        f"{cell}/students/{protocol}/{student}.json"
+        for seeds in PLAN.cells(dataset, ipc).values()
+        for cell in seeds.values()
+        for protocol in PLAN.run.protocols
+        for student in PLAN.run.students
+    ]
+
+
+def overview_cells(w):
+    """Student results of a dataset at every IPC; of what no IPC changes once."""
+    files = [path for ipc in PLAN.run.ipc for path in student_results(w.dataset, ipc)]
+    return list(dict.fromkeys(files))
 
 
 def report_images(w):

@@ -6,10 +6,25 @@ rule report:
         # times are no reason to make a page again
         sidecars=ancient(report_sidecars),
     output:
-        csv=f"{R}/{{dataset}}/ipc{{ipc}}/summary.csv",
+        csv=report(
+            f"{R}/{{dataset}}/ipc{{ipc}}/summary.csv",
+            caption="../workflow/report/numbers.rst",
+            category="{dataset}",
+            labels={"IPC": "{ipc}", "content": "numbers"},
+        ),
         md=f"{R}/{{dataset}}/ipc{{ipc}}/summary.md",
-        html=f"{R}/{{dataset}}/ipc{{ipc}}/summary.html",
-        grid=f"{R}/{{dataset}}/ipc{{ipc}}/grid.png",
+        html=report(
+            f"{R}/{{dataset}}/ipc{{ipc}}/summary.html",
+            caption="../workflow/report/page.rst",
+            category="{dataset}",
+            labels={"IPC": "{ipc}", "content": "page"},
+        ),
+        grid=report(
+            f"{R}/{{dataset}}/ipc{{ipc}}/grid.png",
+            caption="../workflow/report/grid.rst",
+            category="{dataset}",
+            labels={"IPC": "{ipc}", "content": "images"},
+        ),
         prov=f"{R}/{{dataset}}/ipc{{ipc}}/summary.prov.json",
     log:
         f"{R}/logs/report/{{dataset}}.ipc{{ipc}}.log",
@@ -26,3 +41,28 @@ rule report:
         folder=subpath(output.csv, parent=True),
     shell:
         "exec python -m limbeck --threads {threads} --log {log:q} report --spec {params.spec:q} --folder {params.folder:q} --prov {output.prov:q}"
+
+
+rule overview:
+    input:
+        overview_cells,
+    output:
+        page=report(
+            f"{R}/{{dataset}}/summary.html",
+            caption="../workflow/report/overview.rst",
+            category="{dataset}",
+            labels={"IPC": "all", "content": "page"},
+        ),
+        prov=f"{R}/{{dataset}}/summary.prov.json",
+    log:
+        f"{R}/logs/overview/{{dataset}}.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=memory("overview"),
+        runtime=runtime("overview"),
+    params:
+        spec=spec("overview"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log:q} overview --spec {params.spec:q} --page {output.page:q} --prov {output.prov:q}"

@@ -467,10 +467,16 @@ SCHEMAS: dict[str, Schema] = {
         FEATURES,
     )
 }
+# classes up to which a confusion matrix is kept: of more it would be larger than all else, and nobody could read it
+CONFUSED = 100
 JSON_SCHEMAS: dict[str, tuple[int, str]] = {
     "classes": (1, "canonical class order of an exported image folder, with the manifest of its files"),
     "prior": (1, "hashes of a stored prior's files"),
     "teacher": (2, "test accuracy and training record of a teacher"),
     "metrics": (2, "metrics of a distilled set in the features of one extractor, which every name carries; null: undefined"),
-    "student": (2, "accuracies of the trainings of one student on one distilled set, by three rules of picking an epoch"),
+    "student": (
+        3,
+        "accuracies of the trainings of one student on one distilled set, by three rules of picking an epoch; at the last one by "
+        "class, and which class is taken for which (counts; null for more than 100 classes)",
+    ),
 }

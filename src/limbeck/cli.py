@@ -573,6 +573,15 @@ def report(*, spec: SpecOption, prov: ProvOption, folder: Path = typer.Option())
 
 
 @app.command()
+def overview(*, spec: SpecOption, prov: ProvOption, page: Path = typer.Option()) -> None:
+    """The page of a dataset over all IPCs."""
+    from limbeck.stages.overview import run
+
+    with _stage(spec, prov, {}) as s:
+        run(s, page)
+
+
+@app.command()
 def generate(
     statistics: list[Path] = typer.Argument(help="a dataset's statistics artifact, every shard of it"),
     *,

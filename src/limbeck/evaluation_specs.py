@@ -16,7 +16,8 @@ from limbeck.students.registry import STUDENTS, architecture
 if TYPE_CHECKING:
     from limbeck.plan import Plan
 
-PAGE = Path(__file__).parent / "report/page.html.jinja"
+# what pages are made of
+PAGE = sorted(path for path in (Path(__file__).parent / "report").iterdir() if path.suffix in (".jinja", ".css", ".js"))
 Wildcards = Mapping[str, Any]
 Spec = tuple[dict[str, Any], list[str]]
 
@@ -103,19 +104,40 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "ipc": ipc,
         "order": list(plan.rows(ipc)),
         "rows": rows,
-        "cells": {
-            name: {str(s): _below(plan, p) for s, p in seeds.items()} for name, seeds in plan.cells(w["dataset"], ipc).items()
-        },
+        "cells": _cells(plan, w["dataset"], ipc),
+        "overview": plan.several_ipcs,
         "first_seed": plan.first_seed(ipc),
         "protocols": list(plan.run.protocols),
         "protocol_kinds": {p: (plan.protocol(p).labels, plan.protocol(p).augmented) for p in plan.run.protocols},
         "students": list(plan.run.students),
         "extractors": list(plan.run.extractors),
         **_below(plan, plan.diagnostics(w["dataset"], ipc)),
-        # no Python sources, so the fingerprint does not see them
-        "template": _hash(PAGE),
+        "page": _hash(*PAGE),
         "published": _hash(PUBLISHED),
     }, []
+
+
+def _overview(plan: "Plan", w: Wildcards) -> Spec:
+    found = {ipc: plan.rows(ipc) for ipc in sorted(plan.run.ipc)}
+    papers = {
+        str(ipc): {row: _in_papers(plan, row, None if row == FULL else plan.method(row, ipc, w["dataset"])) for row in rows}
+        for ipc, rows in found.items()
+    }
+    return {
+        "dataset": w["dataset"],
+        "order": list(dict.fromkeys(row for rows in found.values() for row in rows)),
+        "cells": {str(ipc): _cells(plan, w["dataset"], ipc) for ipc in found},
+        "papers": papers,
+        "protocols": list(plan.run.protocols),
+        "students": list(plan.run.students),
+        "page": _hash(*PAGE),
+        "published": _hash(PUBLISHED),
+    }, []
+
+
+def _cells(plan: "Plan", dataset: str, ipc: int) -> dict[str, dict[str, str]]:
+    """Row -> seed -> folder, below the results' folder."""
+    return {row: {str(s): _below(plan, path) for s, path in seeds.items()} for row, seeds in plan.cells(dataset, ipc).items()}
 
 
 def _below(plan: "Plan", found: Any) -> Any:
@@ -127,8 +149,9 @@ def _below(plan: "Plan", found: Any) -> Any:
     return found.removeprefix(f"{plan.root}/") if isinstance(found, str) else found
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def _hash(*paths: Path) -> str:
+    """Of files that are no Python sources, so that the fingerprint does not see them."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
 def _in_papers(plan: "Plan", name: str, method: Method | None) -> str:
@@ -148,4 +171,5 @@ EVALUATION: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "soft_labels": _soft_labels,
     "train": _train,
     "report": _report,
+    "overview": _overview,
 }

@@ -209,9 +209,15 @@ class Plan(Lookup):
         """The page of a dataset at an IPC."""
         return f"{self.root}/{dataset}/ipc{ipc}/summary.html"
 
+    @property
+    def several_ipcs(self) -> bool:
+        """Whether a dataset has a page over its IPCs too."""
+        return len(self.run.ipc) > 1
+
     def targets(self) -> list[str]:
         """What ``snakemake`` builds when no target is named."""
-        return [self.target(dataset, ipc) for dataset in self.run.datasets for ipc in self.run.ipc]
+        pages = [self.target(dataset, ipc) for dataset in self.run.datasets for ipc in self.run.ipc]
+        return pages + [f"{self.root}/{dataset}/summary.html" for dataset in self.run.datasets if self.several_ipcs]
 
     def distilled(self, dataset: str, method: str, ipc: int, seed: int) -> list[str]:
         """The images a row is trained on: its distilled shards, or the training set for ``full``."""
@@ -239,15 +245,17 @@ class Plan(Lookup):
 
         Of sampling, tangents and the prior's weights it shows what their sidecars say: what they took.
         """
-        names = ("distilled", "prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "sampling")
+        names = ("distilled", "prototypes", "targets", "shared", "tangents", "tangent_dims", "statistics", "subgroups", "sampling")
         shown = self.run.extractors[0]
         out: dict[str, Any] = {name: {} for name in (*names, "features", "weights")} | {
             "embedding": [],
             "scores": [],
+            "placed": [],
             "real_features": self.features(dataset, "train", shown),
         }
         seed, shards = self.first_seed(ipc), self.shards(dataset)
         seen: set[Any] = set()
+        shown_by: dict[Any, str] = {}
         for name in (row for row in self.rows(ipc) if row != FULL):
             method = self.method(name, ipc, dataset)
             out["distilled"][name] = self.distilled(dataset, name, ipc, seed)
@@ -276,13 +284,17 @@ class Plan(Lookup):
                 ]
             if method.keep:
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
+            if not (method.judge or method.imported) and self.vae_of(method.prior) == self.vae_of(self.run.prior):
+                out["placed"].append(name)
             target = method.guidance[0]["target"] if method.guidance else (method.start or {}).get("target", "member")
-            if method.discovery is not None and not method.judge and (method.discovery_name, target, sampled[0]) not in seen:
-                seen.add((method.discovery_name, target, sampled[0]))  # rows that share their prototypes show them once
-                out["prototypes"][name] = [self.prototypes(dataset, method, ipc, sampled[0], shard) for shard in shards]
-                out["targets"][name] = target
+            if method.discovery is not None and not method.judge:
+                # rows that share their prototypes read them once
+                first = out["shared"].setdefault(name, shown_by.setdefault((method.discovery_name, target, sampled[0]), name))
+                if first == name:
+                    out["prototypes"][name] = [self.prototypes(dataset, method, ipc, sampled[0], shard) for shard in shards]
+                    out["targets"][name] = target
         if not (out["embedding"] and out["prototypes"]):  # the map has nothing to show, or nothing to show it in
-            out |= {"embedding": [], "prototypes": {}}
+            out |= {"embedding": [], "prototypes": {}, "placed": []}
         return out
 
     def report_inputs(self, dataset: str, ipc: int) -> dict[str, list[str]]:
@@ -293,7 +305,16 @@ class Plan(Lookup):
         behind = [*found["embedding"], *found["scores"], *found["real_features"], *(path for paths in read for path in paths)]
         taken = [found[part][name] for part in ("sampling", "tangents") for name in found[part]]
         times = [path for groups in taken for group in groups for path in group]
-        return {"distilled": shown, "behind": behind, "sidecars": list(dict.fromkeys([*times, *found["weights"].values()]))}
+        cells = self.cells(dataset, ipc).items()
+        jobs = [path for row, seeds in cells for cell in seeds.values() for path in self._jobs(dataset, row, cell)]
+        return {"distilled": shown, "behind": behind, "sidecars": list(dict.fromkeys([*times, *found["weights"].values(), *jobs]))}
+
+    def _jobs(self, dataset: str, row: str, cell: str) -> list[str]:
+        """The sidecars of the jobs behind a cell of the table: its distilled shards' and its students'."""
+        shards = [] if row == FULL else self.shards(dataset)
+        pairs = [(protocol, student) for protocol in self.run.protocols for student in self.run.students]
+        made = [f"{cell}/distilled-{shard}" for shard in shards] + [f"{cell}/students/{p}/{s}" for p, s in pairs]
+        return [f"{path}.prov.json" for path in made]
 
 
 def sidecar(artifact: str) -> str:

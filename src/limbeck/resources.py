@@ -593,6 +593,10 @@ def _report(plan: Plan, w: Wildcards) -> Need:
     return Need(plain(memory), {"pages": 10 + rows, "io": 1000 * rows * one})
 
 
+def _overview(plan: Plan, w: Wildcards) -> Need:  # noqa: ARG001
+    return Need(plain(TORCH + 100), {"pages": sum(len(plan.rows(ipc)) for ipc in plan.run.ipc)})
+
+
 def _take(plan: Plan, w: Wildcards) -> Need:
     n = shard_images(plan, w, w.get("split", "train"))
     return Need(plain(PLAIN + 100), {"rows": n, "io": n * pixels(plan, w["dataset"], w.get("view"))})
@@ -636,6 +640,7 @@ ESTIMATES: dict[str, Callable[[Plan, Wildcards], Need]] = {
     "soft_labels": _soft_labels,
     "train": _train,
     "report": _report,
+    "overview": _overview,
 }
 # what a stage's process loads besides; all others need PyTorch
 LIGHT = ("ingest", "label", "hold_out", "take", "localize", "pick", "imported", "choose", "keep", "pngs")

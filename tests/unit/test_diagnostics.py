@@ -1,6 +1,8 @@
 """The page's diagnostics against numbers worked out by hand."""
 
+import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from PIL import Image
 
 from limbeck.artifacts import EMBEDDING, LATENTS, PROTOTYPES
 from limbeck.metrics.trajectories import variance_of_norms
-from limbeck.report.diagnostics import Cloud, chance_share, hull_area, hull_ratio, map_figure
+from limbeck.report.diagnostics import angle_figure, chance_share, hull_area, hull_ratio, styles_of
+from limbeck.report.pictures import RIGHT, WRONG, Frame, confusion, thumbnail, thumbnails
 from limbeck.stages import reduce
 from limbeck.stages.diagnostics import _clouds
 from limbeck.store import Artifact, create
@@ -37,10 +40,44 @@ def test_chance_share_is_that_of_random_subspaces():
     assert chance_share(3, 256) == pytest.approx(np.sqrt(np.mean(np.square(shares))), rel=0.05)
 
 
-def test_the_map_draws_every_panel():
-    clouds = [Cloud(f"c{i}", SQUARE, {"a": SQUARE[:4], "b": SQUARE[:1]}) for i in range(12)]
-    image = Image.open(io.BytesIO(map_figure(clouds)))
-    assert image.size[0] > image.size[1]
+def test_a_frame_holds_its_points_in_one_scale():
+    frame = Frame(SQUARE, np.array([[4.0, 1.0]]))
+    placed = frame.place(SQUARE)
+    assert placed.min() > 0
+    assert placed.max() < 100
+    assert placed[2, 0] - placed[0, 0] == pytest.approx(placed[0, 1] - placed[2, 1])  # both 2 long, y upwards
+    assert frame.dots(SQUARE).count("M") == len(SQUARE)
+    assert frame.density(np.zeros((5, 2))).startswith("data:image/png;base64,")
+
+
+def test_a_confusion_is_blue_on_its_diagonal_and_opaque_by_share():
+    shares = np.array([[0.9, 0.1], [0.0, 1.0]])
+    data = base64.b64decode(confusion(shares).split(",")[1])
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    assert pixels[..., 3].argsort(axis=None).tolist()[0] == 2  # 0 cannot be seen
+    assert pixels[1, 1].tolist() == [*RIGHT, 255]
+    assert pixels[0, 1, :3].tolist() == list(WRONG)
+
+
+def test_a_figure_is_part_of_the_page():
+    shares, styles = {"a": np.full((4, 3), 0.5), "b.c": np.full((4, 3), 0.1)}, styles_of(["full", "a", "b.c"], ["full"])
+    text = angle_figure(shares, {"a": 0.2, "b.c": 0.1}, styles)
+    assert text.startswith('<svg viewBox="')
+    assert "currentColor" in text
+    assert "#000000" not in text
+    assert text.count('data-row="a"') == text.count('data-row="b.c"') == 5  # two lines, chance, and the legend's line and name
+    assert " id=" not in re.sub(r'id="[mp][0-9a-f]{10}"', "", text)
+    assert text == angle_figure(shares, {"a": 0.2, "b.c": 0.1}, styles)
+
+
+def test_thumbnails_are_as_many_as_fit():
+    assert thumbnails((32, 32, 1), 200) == 10
+    assert 1 < thumbnails((32, 32, 3), 200) < 10
+    assert thumbnails((1024, 1024, 3), 10_000) == 1
+    large = np.random.default_rng(0).integers(0, 255, (300, 200, 3), dtype=np.uint8)
+    kind, data = thumbnail(large).split(";base64,")
+    assert kind == "data:image/jpeg"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (64, 96)
 
 
 @pytest.fixture

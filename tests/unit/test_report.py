@@ -37,10 +37,11 @@ def results(accuracies, failed=(), picked=True, labels=None):
     def repeat(seed, number, value):
         if (seed, number) in failed:
             reason = "the loss is nan at epoch 3 of 30"
-            return {"repeat": number, "curve": [], "failed": reason} | dict.fromkeys(("accuracy", "per_class", "selected", "best"))
+            empty = dict.fromkeys(("accuracy", "per_class", "confusion", "selected", "best"))
+            return {"repeat": number, "curve": [], "failed": reason} | empty
         other = {"epoch": 2, "accuracy": value + 0.01, "held_out": 0.8} if picked else None
         best = {"epoch": 1, "accuracy": value + 0.02} if picked else None
-        own = {"repeat": number, "accuracy": value, "per_class": [value - 0.1, value + 0.1]}
+        own = {"repeat": number, "accuracy": value, "per_class": [value - 0.1, value + 0.1], "confusion": None}
         return {**own, "selected": other, "best": best, "curve": [], "failed": None}
 
     return {
@@ -83,7 +84,7 @@ def test_a_failed_training_is_never_averaged():
     assert found.last is found.selected is found.best is None
     rows = [plain("a", A), row("b", {HARD: results(B, failed=[(1, 0)])}), plain("c", B)]
     assert [(each.a, each.b) for each in compare(rows, HARD)] == [("c", "a")]
-    assert "| b | 20 | failed (1 of 6) | – | – |" in markdown(main_table(rows, [HARD], "teacher"))
+    assert "| b | 20 | failed (1 of 6) | – | – |" in markdown(main_table(rows, [HARD], "teacher", "fashion-mini", 10))
     line = lines(to_csv(rows, ONE))[1]
     assert (line["accuracy"], line["best_on_test"], line["failed"]) == ("", "", "1")
     assert line["failure"] == "seed 1, repeat 0: the loss is nan at epoch 3 of 30"
@@ -103,7 +104,7 @@ def test_tables_hold_the_numbers():
     assert (found[1]["failed"], found[1]["labels"], found[1]["test_images"]) == ("0", "hard", "100")
     assert found[0]["sd"] == found[0]["lrs"] == ""
     assert tuple(found[0])[: len(CSV_COLUMNS)] == CSV_COLUMNS
-    text = markdown(main_table(rows, [HARD], "teacher"))
+    text = markdown(main_table(rows, [HARD], "teacher", "fashion-mini", 10))
     assert "s accuracy %" in text
     assert "| real training set | 20 | 90.0 ± – |" in text
     assert "| mgd | 20 | 72.5 ±" in text
@@ -113,7 +114,7 @@ def test_tables_hold_the_numbers():
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_undefined_metrics_are_left_blank(missing):
     rows = [plain("a", A, metric=missing)]
-    assert markdown(main_table(rows, [HARD], "teacher")).endswith("| – | – | – | – | – | – |\n")
+    assert markdown(main_table(rows, [HARD], "teacher", "fashion-mini", 10)).endswith("| – | – | – | – | – | – |\n")
     assert lines(to_csv(rows, ONE))[0]["fd_teacher"] == ""
 
 
@@ -135,7 +136,7 @@ def test_scores_and_the_higher_of_hard_and_soft():
     assert float(found[6]["ars"]) == pytest.approx(normal(0.5 * 0.1 + 0.5 * 0.1), abs=1e-4)
     assert found[0]["lrs"] == ""
     assert [line["label_bytes"] for line in found[6:]] == ["", "1000", ""]
-    table = further_table(rows, [HARD, SOFT, PLAIN], KINDS, "fashion-mini", 10)
+    table = further_table(rows, [HARD, SOFT, PLAIN], KINDS)
     by_name = dict(zip(table.headings, table.lines[2], strict=True))
     assert by_name["s, higher of hard and soft"] == "75.0 (rded-soft)"
     assert by_name["s, LRS"] == f"{normal(-0.05):.1f}"
@@ -146,14 +147,14 @@ def test_scores_and_the_higher_of_hard_and_soft():
 def test_published_numbers_stand_beside_their_cell():
     column = ("minimax-hard-256", "resnetap10")
     rows = [row("mine", {column: results(A)}, paper="manifoldgd"), row("other", {column: results(A)})]
-    table = further_table(rows, [column], {column[0]: ("hard", True)}, "imagenette", 10)
-    assert table.headings[-1] == "resnetap10, published"
-    assert [line[-1] for line in table.lines] == ["64.1 ± 1.2 (ManifoldGD, Table 1)", "–"]
+    table = main_table(rows, [column], "teacher", "imagenette", 10)
+    assert table.headings[5] == "resnetap10, published"
+    assert [line[5] for line in table.lines] == ["64.1 ± 1.2 (ManifoldGD, Table 1)", "–"]
 
 
 def test_columns_without_anything_are_left_out():
     rows = [row("a", {HARD: results(A, picked=False)})]
-    assert further_table(rows, [HARD], ONE, "fashion-mini", 10).headings == ["method"]
+    assert further_table(rows, [HARD], ONE).headings == ["method"]
 
 
 def shifted(points):
@@ -209,7 +210,7 @@ def test_strip_has_classes_as_columns():
 def test_a_metric_that_is_undefined_is_a_dash_and_a_blank_and_inceptions_distance_is_a_fid():
     metrics = {"fid_i": 31.25, "l2_i": 1.0, "mmd_i": math.nan, "rep_class_i": 0.5, "div_class_i": math.nan}
     made = replace(plain("mgd", A), metrics=metrics)
-    assert main_table([made], [HARD], "i").lines[0][-6:] == [
+    assert main_table([made], [HARD], "i", "fashion-mini", 10).lines[0][-6:] == [
         "31.25",
         "1.00",
         "–",

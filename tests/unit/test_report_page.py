@@ -1,84 +1,44 @@
-"""The stage ``report`` on a small made-up set of results: three protocols, soft labels, a failed training."""
+"""The stages ``report`` and ``overview`` on a small made-up set of results."""
 
 import csv
 import json
-import zlib
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from limbeck.artifacts import DISTILLED, FEATURES
 from limbeck.plan import Plan
-from limbeck.records import write_json
 from limbeck.stages import report
-from limbeck.store import create
+from tests.made_report import CLASSES, KINDS, ROWS, STUDENT, make_pages, make_spec
 
 ROOT = Path(__file__).parents[2]
-CLASSES, IPC, SEEDS = ["left", "right"], 3, (0, 1, 2)
-ROWS = {"full": 0.9, "subset": 0.6, "random": 0.61, "mgd": 0.72, "dit": 0.66}
-KINDS = {"minimax-hard-256": ["hard", True], "rded-soft": ["soft", True], "tiny-plain": ["hard", False]}
-METRICS = ("fd", "l2", "mmd", "rep_class", "div_class", "agreement")
-EMPTY = ("prototypes", "targets", "tangents", "tangent_dims", "statistics", "subgroups", "sampling", "weights")
-
-
-def artifact(path, schema, **arrays):
-    header = {"classes": CLASSES, "class_range": [0, 2]}
-    with create(path, schema, {name: values.shape for name, values in arrays.items()}, {}, {}, **header) as out:
-        for name, values in arrays.items():
-            out.append(name, values)
-    return str(path)
-
-
-def student(name, protocol, seed, fails):
-    """Two repeats; ``fails``: the second comes to no end."""
-    gain = {"rded-soft": 0.05, "tiny-plain": -0.1}.get(protocol, 0)
-    found = []
-    for repeat in range(2):
-        value = ROWS[name] + gain + 0.001 * (zlib.crc32(f"{name} {seed} {repeat}".encode()) % 30)
-        picked = {"epoch": 9, "accuracy": value + 0.01, "held_out": 0.7}
-        best = {"epoch": 7, "accuracy": value + 0.02}
-        own = {"repeat": repeat, "accuracy": value, "per_class": [value - 0.05, value + 0.05], "selected": picked, "best": best}
-        found.append({**own, "curve": [{"epoch": 3, "held_out": None, "test": 0.5}], "failed": None})
-    if fails:
-        empty = dict.fromkeys(("accuracy", "per_class", "selected", "best"))
-        found[1] |= {**empty, "curve": [], "failed": "the loss is nan at epoch 3 of 30 (learning rate 1e-02)"}
-    labels = {"kind": "soft", "teacher": "convnet3", "bytes": 12000} if protocol == "rded-soft" else {"kind": "hard"}
-    return {"repeats": found, "train_images": 6, "test_images": 500, "held_out_images": 50, "labels": labels}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The spec of a report over made-up cells, and its folder."""
-    root = tmp_path_factory.mktemp("report")
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], IPC)
-    spec = {"distilled": {}, "features": {}, "cells": {}, "rows": {}} | {key: {} for key in EMPTY}
-    for name in ROWS:
-        seeds = (0,) if name == "full" else SEEDS
-        spec["cells"][name] = {str(seed): str(root / name / f"seed{seed}") for seed in seeds}
-        spec["rows"][name] = {"prior": "none", "options": {}, "paper": {"subset": "random"}.get(name, name)}
-        for seed, folder in spec["cells"][name].items():
-            metrics = {f"{metric}_teacher": 0.5 for metric in METRICS}
-            write_json(f"{folder}/metrics/teacher.json", "metrics", {}, {"images": 6, **metrics})
-            for protocol in KINDS:
-                fails = (name, protocol, seed) == ("dit", "minimax-hard-256", "1")
-                path = f"{folder}/students/{protocol}/resnetap10.json"
-                write_json(path, "student", {}, student(name, protocol, int(seed), fails))
-        if name != "full":
-            images = rng.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
-            spec["distilled"][name] = [artifact(root / f"{name}.zarr.zip", DISTILLED, images=images, labels=labels)]
-            features = rng.normal(size=(6, 5)).astype(np.float32)
-            spec["features"][name] = [artifact(root / f"{name}-f.zarr.zip", FEATURES, features=features, labels=labels)]
-    real = rng.normal(size=(40, 5)).astype(np.float32)
-    spec |= {
-        **{"dataset": "imagenette", "ipc": 10, "order": list(ROWS), "first_seed": 0, "extractors": ["teacher"]},
-        **{"protocols": list(KINDS), "protocol_kinds": KINDS, "students": ["resnetap10"], "embedding": [], "scores": []},
-        "real_features": [artifact(root / "real.zarr.zip", FEATURES, features=real, labels=np.repeat([0, 1], 20))],
-    }
-    report.run(spec, root)
-    return root
+    """The folder of a report over made-up cells."""
+    return make_pages(tmp_path_factory.mktemp("report"))
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, in order, and all that is said."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
 
 
 def test_the_csv_has_a_line_per_row_and_protocol(made):
@@ -117,7 +77,7 @@ def test_both_texts_carry_every_part(made, name):
 def test_the_page_shows_every_protocols_classes_and_the_storage(made):
     text = (made / "summary.html").read_text()
     for protocol in KINDS:
-        assert f"<summary>resnetap10, {protocol}</summary>" in text.split("Accuracy by class")[1]
+        assert f"<summary>resnetap10, {protocol}</summary>" in text.split("<h2>Accuracy by class")[1]
     assert "Storage, kB" in text
     assert "soft labels of the first protocol that has any" in text
 
@@ -131,3 +91,102 @@ def test_the_spec_names_protocols_and_what_papers_call_each_row():
     found = {name: row["paper"] for name, row in spec["rows"].items()}
     assert (found["full"], found["subset"], found["mgd"], found["manifoldgd_expected"]) == ("full", "random", "mgd", "manifoldgd")
     assert (found["im"], found["s3"], found["ims3"]) == ("", "", "ims3")
+
+
+def test_the_page_needs_no_other_file_and_runs_no_script_but_its_own(made):
+    for page in (made / "summary.html", made.parent / "summary.html"):
+        text, found = page.read_text(), Elements(page)
+        assert len(found.all("script")) == 1
+        assert not re.search(r"<[^>]*\son\w+=", re.sub(r"<script>.*?</script>", "", text, flags=re.S))
+        assert "default-src 'none'" in found.all("meta")[2]["content"]
+        assert all(attributes["src"].startswith("data:image/") for attributes in found.all("img"))
+        assert not re.search(r"url\((?!data:|#)", text)
+        assert not {"iframe", "object", "embed"} & {tag for tag, _ in found.found}
+        assert "http://" not in text.replace("http://www.w3.org/", "")
+
+
+def test_class_and_machine_names_are_text(made):
+    text, found = (made / "summary.html").read_text(), Elements(made / "summary.html")
+    assert CLASSES[1] in found.text
+    assert "m<1>" in found.text
+    assert "r<i>ght" not in text
+    assert [each["alt"] for each in found.all("img") if each["alt"].startswith("mgd")][-1] == f"mgd, {CLASSES[1]}, 3"
+
+
+def test_links_to_artifacts_lead_to_them(made):
+    for page in (made / "summary.html", made.parent / "summary.html"):
+        hrefs = [each["href"] for each in Elements(page).all("a")]
+        outside = {href for href in hrefs if not href.startswith("#") and not href.endswith("/images/")}
+        assert len(outside) > 1 if page.parent != made else len(outside) > 3 * len(ROWS)
+        missing = [href for href in outside if not (page.parent / href).exists()]
+        assert [href for href in missing if "ipc50" not in href] == []
+        ids = {attributes["id"] for _, attributes in Elements(page).found if "id" in attributes}
+        assert {href[1:] for href in hrefs if href.startswith("#")} <= ids
+
+
+def test_what_belongs_to_a_row_says_so(made):
+    found = Elements(made / "summary.html").found
+    marked = [(tag, attributes["data-row"]) for tag, attributes in found if "data-row" in attributes]
+    assert {name for _, rows in marked for name in rows.split()} == set(ROWS)
+    assert {tag for tag, _ in marked} >= {"tr", "figure", "g", "details", "td"}
+    assert ("tr", "dit random") in marked  # a pair
+    lines = [attributes for tag, attributes in found if tag == "tr" and "class" in attributes]
+    assert {each["data-row"] for each in lines} == {"full", "subset"}
+
+
+def test_the_plane_has_prototypes_where_a_row_has_any_and_images_where_they_are(made):
+    text = (made / "summary.html").read_text()
+    section = text.split('id="prototypes"')[1].split("<details>")[0]
+    crosses = {row: part.count('class="crosses"') for row, part in rows_of(section).items()}
+    dots = {row: part.count('class="dots"') for row, part in rows_of(section).items()}
+    assert crosses == {"subset": 0, "random": 2, "mgd": 2, "dit": 0}
+    assert set(dots.values()) == {2}
+
+
+def rows_of(section):
+    parts = re.split(r'<tr data-row="([^"]+)"', section)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_confusions_are_shares_of_each_class(made):
+    text = Elements(made / "summary.html").text
+    assert "40.0 % " + CLASSES[1] + " → left" in text
+    assert "20.0 % left → " + CLASSES[1] in text
+    section = (made / "summary.html").read_text().split(f"Confusion of {STUDENT}, minimax-hard-256")[1].split("</section>")[0]
+    assert 'data-row="mgd"' in section
+    assert 'data-row="dit"' not in section  # one of its trainings failed
+
+
+def test_published_numbers_stand_in_the_first_table(made):
+    first = (made / "summary.html").read_text().split("</table>")[0]
+    assert "61.9 ± 0.6 (ManifoldGD, Table 1)" in first
+
+
+def test_the_page_over_ipcs_has_a_line_per_row_and_a_curve_per_protocol(made):
+    page = made.parent / "summary.html"
+    text = page.read_text()
+    assert text.count("<svg") == len(KINDS)
+    line = text.split('<tr data-row="dit">')[1].split("</tr>")[0]
+    assert "failed (1 of 6)" in line
+    assert "<td>–</td>" in line  # no dit at IPC 50
+    assert {"ipc10/summary.html", "ipc50/summary.html"} <= {each["href"] for each in Elements(page).all("a")}
+
+
+def test_the_same_results_make_the_same_bytes(made, tmp_path):
+    again = make_pages(tmp_path)
+    for name in ("summary.html", "summary.md", "summary.csv", "grid.png", "../summary.html"):
+        assert (made / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_matrix_that_no_training_kept_is_left_out(tmp_path, monkeypatch):
+    spec, read = make_spec(tmp_path), report.read_json
+
+    def without(path, schema):
+        found = read(path, schema)
+        for repeat in found.get("repeats", []):
+            repeat["confusion"] = None
+        return found
+
+    monkeypatch.setattr(report, "read_json", without)
+    report.run(json.loads(json.dumps(spec)), tmp_path / "imagenette/ipc10")
+    assert "Confusion of" not in (tmp_path / "imagenette/ipc10/summary.html").read_text()

@@ -1,6 +1,7 @@
 """ManifoldGD through Snakemake: what is cached, what reruns, what the page shows, how mistakes read."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,15 @@ def test_the_page_has_rows_and_diagnostics(built):
         "<h2>Cost</h2>",
     ):
         assert heading in html
-    assert html.count("data:image/png;base64,") == 6
-    prototypes = html.split("<th>hull ratio, %</th>")[1].split("</table>")[0]
-    assert "<td>mgd</td>" in prototypes
-    assert "<td>manifoldgd</td>" in prototypes
-    assert "manifoldgd_expected" not in prototypes  # it has manifoldgd's prototypes
+    assert html.count("<svg viewBox") == 3  # trajectories, angles, cost
+    hulls = html.split("hull ratio, %</th>")[1].split("</table>")[0]
+    assert re.findall(r'<tr data-row="(\w+)"', hulls)[-2:] == [
+        "mgd",
+        "manifoldgd",
+    ]  # manifoldgd_expected has manifoldgd's prototypes
+    planes = html.split('id="prototypes"')[1].split("</table>")[0].split('<tr data-row="')
+    crosses = {part.split('"')[0]: part.count('class="crosses"') for part in planes[1:]}
+    assert crosses["manifoldgd_expected"] == crosses["manifoldgd"] == 10
 
 
 @pytest.mark.long

@@ -32,7 +32,7 @@ def test_a_dry_run_of_many_shards_has_the_jobs_that_they_make(tmp_path):
     assert (jobs["ingest"], jobs["encode"], jobs["features"]) == (3 * SHARDS, SHARDS, 3 * SHARDS)
     assert (jobs["select"], jobs["pick"], jobs["sample"]) == (2 * cells, cells, 2 * cells)
     assert (jobs["candidates"], jobs["keep"], jobs["choose"]) == (2 * cells, cells, 2)
-    assert (jobs["report"], jobs["pngs"], jobs["train"]) == (2, 8, 8 * 4)
+    assert (jobs["report"], jobs["overview"], jobs["pngs"], jobs["train"]) == (2, 1, 8, 8 * 4)
 
     configs = [f"--configfile={path}" for path in arguments[arguments.index("--configfile") + 1 :]]
     table = [*configs, f"--json={tmp_path}/plan.json", "--cores=16", "--gpus=2"]

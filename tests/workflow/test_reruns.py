@@ -127,7 +127,7 @@ def test_a_discovery_option_reaches_back_to_its_prototypes_alone(flow):
 def test_an_ipc_more_reuses_everything_ipc_free(flow):
     flow.overlay["run"]["ipc"] = [2, 3]
     rules = {rule for rule, _ in flow.planned()}
-    assert rules == {"select", "pick", "sample", "pngs", "embed", "measure", "train", "report"}
+    assert rules == {"select", "pick", "sample", "pngs", "embed", "measure", "train", "report", "overview"}
 
 
 @pytest.mark.long

@@ -26,8 +26,9 @@ class Cell:
     """Accuracies at the last epoch, at the epoch best on held-out real images, and at the epoch best on the test set.
 
     None where there are none: one failed training leaves a cell without any, as the mean of those that did not fail would be that
-    of a better method. accuracies: seed -> those at the last epoch, one per repeat; per_class: (mean, sd) by class. labels: what
-    the students were shown, as their result files have it.
+    of a better method. accuracies: seed -> those at the last epoch, one per repeat; per_class: (mean, sd) by class; confusion:
+    (C, C) test images of all trainings by their class and the one they are taken for. labels: what the students were shown, as
+    their result files have it.
     """
 
     last: Accuracy | None
@@ -35,6 +36,7 @@ class Cell:
     best: Accuracy | None
     accuracies: Mapping[int, Sequence[float]]
     per_class: Sequence[tuple[float, float]]
+    confusion: np.ndarray | None
     seeds: int
     repeats: int
     failures: Sequence[Failure]
@@ -60,6 +62,7 @@ def cell(results: Mapping[int, Mapping[str, Any]]) -> Cell:
         best=accuracy(lambda repeat: repeat["best"] and repeat["best"]["accuracy"]),
         accuracies={seed: [repeat["accuracy"] for repeat in repeats] for seed, repeats in whole.items()},
         per_class=[] if failures else _by_class([repeat["per_class"] for _, repeat in every]),
+        confusion=_confusion([] if failures else [repeat["confusion"] for _, repeat in every]),
         seeds=len(results),
         repeats=len(first["repeats"]),
         failures=failures,
@@ -83,6 +86,11 @@ def _accuracy(
 
 def _by_class(accuracies: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
     return [(float(np.mean(column)), spread(np.array(column))) for column in zip(*accuracies, strict=True)]
+
+
+def _confusion(found: Sequence[Sequence[Sequence[int]] | None]) -> np.ndarray | None:
+    kept = [np.asarray(each) for each in found if each is not None]
+    return sum(kept[1:], kept[0]) if kept and len(kept) == len(found) else None
 
 
 def percent(value: float | None) -> str:

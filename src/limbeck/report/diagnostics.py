@@ -1,9 +1,14 @@
-"""What the methods did on their way: prototypes over the feature cloud, trajectories, angles, cost. Arrays in, PNG bytes out."""
+"""What the methods did on their way: planes of features, trajectories, angles, cost. Arrays in, SVG out.
+
+The SVG is part of the page: its text and lines have the page's colour, and what belongs to a row of the table says so
+(``data-row``), so that the page's filter finds it.
+"""
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,17 +17,36 @@ from scipy.spatial import ConvexHull, QhullError
 from limbeck.metrics.trajectories import variance_of_norms
 from limbeck.report.grid import blank_figure
 
-MAP_CLASSES = 10
 MAP_REAL, MAP_SET = 1000, 100  # points of the coverage map: its time grows with them
+TYPICAL_CLASSES = 10
+# seen on white and on black; the lines of more rows are dashed and dotted
+COLOURS = ("#3f86c8", "#e0752b", "#35995a", "#d4504a", "#9170c4", "#a4775f", "#d465a5", "#7f858d", "#98961f", "#21a5b3")
+DASHES = ("-", "--", ":")
+REFERENCE = ("#80868d", "-")
+# what matplotlib names in an SVG and nothing refers to
+UNUSED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
+
+Styles = Mapping[str, tuple[str, str]]  # row -> colour and dashes, in every figure the same
+
+
+def styles_of(rows: Sequence[str], references: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A style for every row of the table."""
+    methods = [row for row in rows if row not in references]
+    styles = {row: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, row in enumerate(methods)}
+    return {row: styles.get(row, REFERENCE) for row in rows}
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """One class in the plane of its two first principal components: points (N, 2) and, by label, prototypes (IPC, 2)."""
+    """One class in the plane of its two first principal components.
+
+    points (N, 2); by row, prototypes (IPC, 2) and distilled images (IPC, 2).
+    """
 
     name: str
     points: np.ndarray
     prototypes: Mapping[str, np.ndarray]
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def hull(points: np.ndarray) -> np.ndarray | None:
@@ -54,36 +78,8 @@ def chance_share(d: int, dims: int) -> float:
     return math.sqrt(min(d, dims) / dims)
 
 
-def map_figure(clouds: Sequence[Cloud]) -> bytes:
-    """One line of panels per set of prototypes, one panel per class (the first MAP_CLASSES)."""
-    shown = list(clouds[:MAP_CLASSES])
-    labels = list(shown[0].prototypes)
-
-    def draw(figure: Any) -> None:
-        axes = figure.subplots(len(labels), len(shown), squeeze=False)
-        for line, label in zip(axes, labels, strict=True):
-            line[0].set_ylabel(label, fontsize=8)
-            for axis, cloud in zip(line, shown, strict=True):
-                axis.scatter(*cloud.points.T, s=1, c="0.75", linewidths=0, rasterized=True)
-                _outline(axis, cloud.points, "0.6")
-                _outline(axis, cloud.prototypes[label], "tab:red")
-                axis.scatter(*cloud.prototypes[label].T, s=9, c="tab:red", linewidths=0)
-                axis.set_xticks([])
-                axis.set_yticks([])
-        for axis, cloud in zip(axes[0], shown, strict=True):
-            axis.set_title(cloud.name, fontsize=8)
-
-    return _png(draw, 1.25 * len(shown) + 0.5, 1.2 * len(labels) + 0.4)
-
-
-def _outline(axis: Any, points: np.ndarray, colour: str) -> None:
-    corners = hull(points)
-    if corners is not None:
-        axis.plot(*np.vstack([corners, corners[:1]]).T, c=colour, lw=0.8)
-
-
-def coverage_figure(real: np.ndarray, sets: Mapping[str, np.ndarray]) -> bytes:
-    """The density of the real images' features and every set's own, in one t-SNE plane; features (N, D) (IMS3 Fig. 1)."""
+def coverage_plane(real: np.ndarray, sets: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The real images' features and every set's own in one t-SNE plane: (N, D) features to (N, 2) points (IMS3 Fig. 1)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -94,99 +90,90 @@ def coverage_figure(real: np.ndarray, sets: Mapping[str, np.ndarray]) -> bytes:
         reduced
     )
     cloud, *own = np.split(plane, np.cumsum([len(part) for part in parts])[:-1])
-    across = min(4, len(own))
-
-    def draw(figure: Any) -> None:
-        axes = figure.subplots(math.ceil(len(own) / across), across, squeeze=False).ravel()
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, name, values in zip(axes, sets, own, strict=False):
-            axis.hexbin(*cloud.T, gridsize=40, bins="log", cmap="Blues", linewidths=0, mincnt=1)
-            axis.scatter(*values.T, s=5, c="tab:red", linewidths=0)
-            axis.set_title(name, fontsize=8)
-
-    return _png(draw, 2.6 * across, 2.5 * math.ceil(len(own) / across))
+    return cloud, dict(zip(sets, own, strict=True))
 
 
-def origin_figure(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> bytes:
+def origin_figure(shares: Mapping[str, Sequence[float]], names: Sequence[str]) -> str:
     """Where each set's representatives come from, as stacked shares (CoDA Fig. 4)."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
         left = np.zeros(len(shares))
-        for name, part in zip(names, np.array(list(shares.values())).T, strict=True):
-            axis.barh(list(shares), 100 * part, left=100 * left, label=name, height=0.6)
+        for name, part, colour in zip(names, np.array(list(shares.values())).T, COLOURS, strict=False):
+            axis.barh(list(shares), 100 * part, left=100 * left, label=name, height=0.6, color=colour)
             left += part
         axis.invert_yaxis()
         axis.set(xlabel="share of the representatives, %", xlim=(0, 100))
-        axis.legend(fontsize=7, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axis.legend(ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return _png(draw, 8, 0.5 * len(shares) + 1.1)
+    return svg("origins", draw, 7, 0.45 * len(shares) + 1.2)
 
 
-def trajectory_figure(norms: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> bytes:
+def trajectory_figure(norms: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], styles: Styles) -> str:
     """Mean |x0_hat| over the solver's steps, as a share of them, and its variance within classes."""
 
     def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
         for name, values in norms.items():
+            # a method that starts late has no norms before
+            values = np.where(values.any(axis=0), values, np.nan)
             along = np.arange(1, values.shape[1] + 1) / values.shape[1]
-            left.plot(along, values.mean(axis=0), lw=1.2, label=name)
+            _line(left, name, along, values.mean(axis=0), styles)
             spread = variance_of_norms(values, labels[name])
             final = "" if np.isnan(spread[-1]) else f"{name} (v = {spread[-1]:.2f})"
-            right.plot(along, spread, lw=1.2, label=final or name)
-        left.set(xlabel="share of steps done", ylabel="|x0_hat|, mean")
-        right.set(xlabel="share of steps done", ylabel="variance of |x0_hat| within a class")
-        right.legend(fontsize=7)
+            _line(right, name, along, spread, styles, final or name)
+        left.set(xlabel="share of the solver's steps done", ylabel="mean of |x0_hat|, scaled latent")
+        right.set(xlabel="share of the solver's steps done", ylabel="variance of |x0_hat| within a class")
+        _legend(figure, right, list(norms))
 
-    return _png(draw, 10, 3.6)
+    return svg("trajectories", draw, 11, 3.6)
 
 
-def angle_figure(shares: Mapping[str, np.ndarray], chance: Mapping[str, float]) -> bytes:
+def angle_figure(shares: Mapping[str, np.ndarray], chance: Mapping[str, float], styles: Styles) -> str:
     """Mean share of the mode guidance's norm inside the tangent space per guided step, and the angle between the two."""
 
     def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
         for name, values in shares.items():
-            angles = np.degrees(np.arccos(np.clip(values, 0, 1)))
-            (line,) = left.plot(np.arange(1, values.shape[1] + 1), values.mean(axis=0), lw=1.2, label=name)
-            right.plot(np.arange(1, values.shape[1] + 1), angles.mean(axis=0), lw=1.2, label=name)
-            left.axhline(chance[name], ls=":", lw=0.8, c=line.get_color())
+            angles, steps = np.degrees(np.arccos(np.clip(values, 0, 1))), np.arange(1, values.shape[1] + 1)
+            _line(left, name, steps, values.mean(axis=0), styles)
+            _line(right, name, steps, angles.mean(axis=0), styles)
+            left.axhline(chance[name], ls=":", lw=0.9, c=styles[name][0], gid=of_row(name))
         left.set(xlabel="guided step", ylabel="share of |g_mode| in the tangent space", ylim=(0, 1))
         right.set(xlabel="guided step", ylabel="angle to the tangent space, degrees", ylim=(0, 90))
-        right.legend(fontsize=7)
+        _legend(figure, right, list(shares))
 
-    return _png(draw, 10, 3.4)
+    return svg("angles", draw, 11, 3.2)
 
 
-def normality_figure(rejected: Mapping[str, np.ndarray]) -> bytes:
+def normality_figure(rejected: Mapping[str, np.ndarray], styles: Styles) -> str:
     """Share of dimensions that are not Gaussian on every rung of an inversion, clean latents first (D3HR Fig. 1)."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
         for name, values in rejected.items():
-            axis.plot(np.arange(len(values)), 100 * values, lw=1.2, marker=".", ms=4, label=name)
-        axis.axhline(5, ls=":", lw=0.8, c="0.4")
+            _line(axis, name, np.arange(len(values)), 100 * values, styles, marker=".", ms=4)
+        axis.axhline(5, ls=":", lw=0.9, c=REFERENCE[0])
         axis.set(xlabel="inversion steps", ylabel="dimensions not Gaussian, %", ylim=(0, None))
-        axis.legend(fontsize=7)
+        _legend(figure, axis, list(rejected))
 
-    return _png(draw, 6, 3.4)
+    return svg("normality", draw, 7, 3.2)
 
 
-def subgroup_figure(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
+def subgroup_figure(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> str:
     """Every candidate group by the two terms of IMS3's Eq. 10, the chosen ones filled; near, apart (C, G), groups (C,)."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots(1, len(found), squeeze=False)[0]
         for axis, (name, (near, apart, groups)) in zip(axes, found.items(), strict=True):
             for label, (x, y, chosen) in enumerate(zip(near, apart, groups, strict=True)):
-                colour = f"C{label % 10}"
-                axis.scatter(x, y, s=22, facecolors="none", edgecolors=colour, linewidths=0.8)
+                colour = COLOURS[label % len(COLOURS)]
+                axis.scatter(x, y, s=22, facecolors="none", edgecolors=colour, linewidths=0.9)
                 axis.scatter(x[chosen], y[chosen], s=22, color=colour)
-            axis.set_title(name, fontsize=9)
+            axis.set_title(name)
             axis.set(xlabel="log(1 - cos) to the class's centroid", ylabel="mean log(1 - cos) to other classes")
 
-    return _png(draw, 5 * len(found), 3.6)
+    return svg("subgroups", draw, 4.6 * len(found), 3.6)
 
 
 @dataclass(frozen=True)
@@ -199,46 +186,155 @@ class Scored:
     box: tuple[int, int, int]
 
 
-def typicality_figure(found: Mapping[str, tuple[Scored, Scored]]) -> bytes:
+def typicality_figure(found: Mapping[str, tuple[Scored, Scored]]) -> str:
     """Of every class the image with the most and the one with the least typical patch, framed, over their maps."""
     limit = max(float(np.abs(each.map).max()) for pair in found.values() for each in pair) or 1.0
 
     def draw(figure: Any) -> None:
         axes = figure.subplots(4, len(found), squeeze=False)
         for column, (name, pair) in enumerate(found.items()):
-            axes[0, column].set_title(name, fontsize=7)
+            axes[0, column].set_title(name)
             for row, each in zip((0, 2), pair, strict=True):
                 image, below = axes[row, column], axes[row + 1, column]
-                image.imshow(each.image.squeeze(-1) if each.image.shape[-1] == 1 else each.image, cmap="gray", vmin=0, vmax=255)
+                image.imshow(
+                    each.image.squeeze(-1) if each.image.shape[-1] == 1 else each.image,
+                    cmap="gray",
+                    vmin=0,
+                    vmax=255,
+                    interpolation="none",
+                )
                 top, left, side = each.box
                 if side < max(each.image.shape[:2]):
                     image.plot(
                         np.array([0, 1, 1, 0, 0]) * side + left - 0.5, np.array([0, 0, 1, 1, 0]) * side + top - 0.5, "r", lw=1
                     )
-                below.imshow(each.map, cmap="RdBu_r", vmin=-limit, vmax=limit)
-                below.set_xlabel(f"R {each.score:.2f}", fontsize=7)
+                below.imshow(each.map, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none")
+                below.set_xlabel(f"R {each.score:.2f}")
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
 
-    return _png(draw, max(3, 1.1 * len(found)), 4.6)
+    return svg("typicality", draw, max(3, 1.15 * len(found)), 4.8)
 
 
-def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, float]) -> bytes:
-    """Accuracy against seconds per image (ManifoldGD Fig. 11)."""
+def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, tuple[float, float]], styles: Styles) -> str:
+    """Accuracy, (mean, sd) as fractions, against seconds per image (ManifoldGD Fig. 11)."""
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
         for name, value in seconds.items():
-            axis.scatter([value], [100 * accuracies[name]], s=18)
-            axis.annotate(name, (value, 100 * accuracies[name]), xytext=(4, 4), textcoords="offset points", fontsize=7)
-        axis.set(xlabel="seconds per image", ylabel="accuracy, %", xlim=(0, 1.25 * max(seconds.values())))
+            mean, sd = (100 * part for part in accuracies[name])
+            bars = axis.errorbar([value], [mean], [0 if math.isnan(sd) else sd], fmt="o", ms=5, lw=1, capsize=2, c=styles[name][0])
+            for part in _parts(bars):
+                part.set_gid(of_row(name))
+        axis.set(xlabel="seconds per image (logarithmic)", ylabel="accuracy, %", xscale="log")
+        low, high = min(seconds.values()), max(seconds.values())
+        axis.set_xlim(low / 1.3, high * 1.3)
+        axis.xaxis.set_major_locator(_locator(low, high))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(_no_locator())
+        figure.canvas.draw()
+        _name_points(axis, {name: (value, 100 * accuracies[name][0]) for name, value in seconds.items()})
 
-    return _png(draw, 6, 3.6)
+    return svg("cost", draw, 8, 4.2)
 
 
-def _png(draw: Callable[[Any], None], width: float, height: float) -> bytes:
-    figure = blank_figure(width, height, dpi=110, layout="constrained")
-    draw(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+def _locator(low: float, high: float) -> Any:
+    from matplotlib.ticker import FixedLocator, LogLocator
+
+    if high > 20 * low:
+        return LogLocator(subs=(1, 2, 5))
+    digits = 2 - math.ceil(math.log10(high))
+    return FixedLocator(sorted({round(value, digits) for value in np.geomspace(low, high, 6)}))
+
+
+def _no_locator() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
+
+
+def _name_points(axis: Any, points: Mapping[str, tuple[float, float]], size: float = 8) -> None:
+    """Every point's name beside it, moved up where it would lie on a point or on another name, with a line to its point."""
+    pixels = axis.figure.dpi / 72
+    height, width = 1.25 * size * pixels, 0.62 * size * pixels
+    spots = axis.transData.transform(list(points.values()))
+    taken = [(x - 4 * pixels, x + 4 * pixels, y) for x, y in spots]
+    for name, point in sorted(points.items(), key=lambda item: item[1][::-1]):
+        x, y = axis.transData.transform(point)
+        x, at, end = x + 7 * pixels, y, x + 7 * pixels + width * len(name)
+        while any(left < end and x < right and abs(at - other) < height for left, right, other in taken):
+            at += 1
+        taken.append((x, end, at))
+        line = {"arrowstyle": "-", "lw": 0.5, "color": REFERENCE[0], "shrinkA": 0, "shrinkB": 2} if at - y > height / 2 else None
+        where = ((x - axis.transData.transform(point)[0]) / pixels, (at - y) / pixels)
+        text = axis.annotate(name, point, where, textcoords="offset points", va="center", fontsize=size, arrowprops=line)
+        text.set_gid(of_row(name))
+
+
+def curve_figure(title: str, curves: Mapping[str, Mapping[int, tuple[float, float]]], styles: Styles) -> str:
+    """Accuracy over images per class, a line per row: IPC -> (mean, sd) as fractions. title: no other figure's of the page."""
+
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
+        every = sorted({ipc for curve in curves.values() for ipc in curve})
+        for i, (name, curve) in enumerate(curves.items()):
+            colour, dashes = styles[name]
+            # points of one IPC beside one another, so that their bars can be told apart
+            at = np.array(list(curve)) * 1.025 ** (i - (len(curves) - 1) / 2)
+            mean, sd = (100 * np.array(list(curve.values()))).T
+            axis.errorbar(at, mean, np.nan_to_num(sd), c=colour, ls=dashes, lw=1.3, marker="o", ms=3.5, capsize=2, label=name)
+            for part in _parts(axis.containers[-1]):
+                part.set_gid(of_row(name))
+        axis.set(xscale="log", xlabel="images per class (logarithmic)", ylabel="accuracy, %")
+        axis.set_xticks(every, list(map(str, every)))
+        axis.xaxis.set_minor_locator(_no_locator())
+        _legend(figure, axis, list(curves))
+
+    return svg(title, draw, 9, 4.6)
+
+
+def _parts(container: Any) -> list[Any]:
+    line, caps, bars = container.lines
+    return [*([line] if line else []), *caps, *bars]
+
+
+def _line(axis: Any, name: str, x: np.ndarray, y: np.ndarray, styles: Styles, label: str = "", **options: Any) -> None:
+    colour, dashes = styles[name]
+    axis.plot(x, y, c=colour, ls=dashes, lw=1.3, label=label or name, gid=of_row(name), **options)
+
+
+def _legend(figure: Any, axis: Any, names: Sequence[str]) -> None:
+    """Right of the figure, an entry per row in the order of ``names``."""
+    handles, labels = axis.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside right center", handlelength=2.2)
+    for name, handle, text in zip(names, legend.legend_handles, legend.get_texts(), strict=True):
+        for part in _parts(handle) if hasattr(handle, "lines") else [handle]:
+            part.set_gid(of_row(name))
+        text.set_gid(of_row(name))
+
+
+def of_row(name: str) -> str:
+    """The id of what belongs to a row, until ``svg`` makes ``data-row`` of it."""
+    return f"row:{name}"
+
+
+def svg(name: str, draw: Callable[[Any], None], width: float, height: float) -> str:
+    """A figure of so many inches as part of an HTML page: text as text, black as the page's own colour, ids that no other has."""
+    from matplotlib import rc_context
+
+    options: dict[Any, Any] = {
+        f"{part}size": 8 for part in ("xtick.label", "ytick.label", "legend.font", "axes.label", "axes.title")
+    }
+    options |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "axes.linewidth": 0.7}
+    options |= {"svg.fonttype": "none", "svg.hashsalt": name, "image.composite_image": False}
+    with rc_context(options):
+        figure = blank_figure(width, height, layout="constrained")
+        draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text[text.index("<svg") :], flags=re.S)
+    text = re.sub(r'id="row:([\w.-]+)"', r'data-row="\1"', UNUSED.sub("", text))
+    text = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" style="--natural: {96 * width:.0f}px">', text, count=1)
+    text = text.replace("#000000", "currentColor")
+    return re.sub(r"\n\s*", "\n", text)

@@ -13,6 +13,8 @@ from limbeck.report.ddranking import Kinds
 from limbeck.report.statistics import Accuracy
 
 SUBSET = "subset"
+REFERENCES = {FULL: "real training set", SUBSET: "real subset, same size"}  # rows that are no methods, as printed
+ACCURACY = " accuracy %"  # ends the headings of accuracies at the last epoch
 # metric, heading, digits; lower or higher is better
 SHOWN = (
     ("fd", "FD ↓", 2),
@@ -60,7 +62,7 @@ class Table:
     """Titles and lines of text."""
 
     headings: Sequence[str]
-    lines: Sequence[Sequence[str]]
+    lines: list[list[str]]
 
 
 def markdown(table: Table) -> str:
@@ -71,7 +73,12 @@ def markdown(table: Table) -> str:
 
 def label(row: Row) -> str:
     """The row's name as printed."""
-    return {FULL: "real training set", SUBSET: "real subset, same size"}.get(row.name, row.name) if row.reference else row.name
+    return printed_name(row.name) if row.reference else row.name
+
+
+def printed_name(row: str) -> str:
+    """A reference's name in words, a method's as it is."""
+    return REFERENCES.get(row, row)
 
 
 def title(column: Column, columns: Sequence[Column]) -> str:
@@ -80,20 +87,18 @@ def title(column: Column, columns: Sequence[Column]) -> str:
     return student if len({protocol for protocol, _ in columns}) == 1 else f"{student}, {protocol}"
 
 
-def main_table(rows: Sequence[Row], columns: Sequence[Column], extractor: str) -> Table:
-    """Accuracy at the last epoch with both spreads apart, and the metrics."""
-    names = [f"{title(column, columns)} accuracy %" for column in columns]
-    headings = ["method", "images", *(each for name in names for each in (name, "sd seeds", "sd repeats"))]
-    return Table([*headings, *(heading for _, heading, _ in SHOWN)], [_line(row, columns, extractor) for row in rows])
-
-
-def _line(row: Row, columns: Sequence[Column], extractor: str) -> list[str]:
-    out = [label(row), str(row.images)]
+def main_table(rows: Sequence[Row], columns: Sequence[Column], extractor: str, dataset: str, ipc: int) -> Table:
+    """Accuracy at the last epoch with both spreads apart, the papers' own where they have the cell, and the metrics."""
+    found: list[tuple[str, list[str]]] = [("method", list(map(label, rows))), ("images", [str(row.images) for row in rows])]
     for column in columns:
-        last = row.cells[column].last
-        spreads = (last.sd_seed, last.sd_repeat) if last else (None, None)
-        out += [outcome(row.cells[column]), *map(percent, spreads)]
-    return out + [_metric(row, name, extractor, digits) for name, _, digits in SHOWN]
+        name, last = title(column, columns), [row.cells[column].last for row in rows]
+        found.append((f"{name}{ACCURACY}", [outcome(row.cells[column]) for row in rows]))
+        found.append(("sd seeds", [percent(each.sd_seed if each else None) for each in last]))
+        found.append(("sd repeats", [percent(each.sd_repeat if each else None) for each in last]))
+        papers = ["; ".join(map(str, published.lookup(dataset, ipc, *column, row.paper))) or "–" for row in rows]
+        found += [(f"{name}, published", papers)] if set(papers) != {"–"} else []
+    found += [(heading, [_metric(row, name, extractor, digits) for row in rows]) for name, heading, digits in SHOWN]
+    return Table([heading for heading, _ in found], [list(line) for line in zip(*(values for _, values in found), strict=True)])
 
 
 def _metric(row: Row, name: str, extractor: str, digits: int) -> str:
@@ -114,8 +119,8 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None or math.isnan(value) else f"{value:{form}}"
 
 
-def further_table(rows: Sequence[Row], columns: Sequence[Column], kinds: Kinds, dataset: str, ipc: int) -> Table:
-    """Percentages at the epoch picked on held-out images and at the best on test, the papers' own, hard or soft; and DD-Ranking.
+def further_table(rows: Sequence[Row], columns: Sequence[Column], kinds: Kinds) -> Table:
+    """Percentages at the epoch picked on held-out images and at the best on test, hard or soft; and DD-Ranking.
 
     A column in which no row has anything is left out.
     """
@@ -130,9 +135,6 @@ def further_table(rows: Sequence[Row], columns: Sequence[Column], kinds: Kinds, 
         found.append((f"{student}, higher of hard and soft", higher))
         found.append((f"{student}, LRS", [_number(own[row.name].lrs, ".1f") or "–" for row in rows]))
         found.append((f"{student}, ARS", [_number(own[row.name].ars, ".1f") or "–" for row in rows]))
-    for column in columns:  # the widest come last
-        papers = [published.lookup(dataset, ipc, *column, row.paper) for row in rows]
-        found.append((f"{title(column, columns)}, published", ["; ".join(map(str, each)) or "–" for each in papers]))
     kept = [(name, values) for name, values in found if set(values) != {"–"}]
     lines = zip(map(label, rows), *(values for _, values in kept), strict=True)
     return Table(["method", *(name for name, _ in kept)], [list(line) for line in lines])

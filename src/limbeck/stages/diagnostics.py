@@ -1,6 +1,5 @@
 """The page's diagnostics, read from the first seed's artifacts of every row."""
 
-import base64
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,23 +14,26 @@ from limbeck.artifacts import DISTILLED, EMBEDDING, FEATURES, ORIGINS, PATCHES, 
 from limbeck.data.encoding import png
 from limbeck.records import read_sidecar
 from limbeck.report.diagnostics import (
-    MAP_CLASSES,
     MAP_REAL,
     MAP_SET,
+    TYPICAL_CLASSES,
     Cloud,
     Scored,
+    Styles,
     angle_figure,
     chance_share,
     cost_figure,
-    coverage_figure,
+    coverage_plane,
+    hull,
     hull_ratio,
-    map_figure,
     normality_figure,
     origin_figure,
     subgroup_figure,
     trajectory_figure,
     typicality_figure,
 )
+from limbeck.report.pictures import Frame
+from limbeck.report.table import Table
 from limbeck.stages.common import Spec, class_rows, read_all
 from limbeck.stages.cut import Cutter
 from limbeck.stages.localize import maps_of_images
@@ -40,77 +42,135 @@ from limbeck.store import Artifact
 PNGS = 1000  # of a shard's images those whose size as PNG is measured; it stands for the others
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """Paths of an SVG over a cloud, "" where there is nothing: the prototypes' hull, the prototypes, the distilled images."""
+
+    hull: str = ""
+    prototypes: str = ""
+    images: str = ""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The density of real points as a picture (data URI), the outline of their hull, and what every row has over it."""
+
+    name: str
+    density: str
+    outline: str
+    overlays: Mapping[str, Overlay]
+
+
 @dataclass
 class Diagnostics:
-    """Figures as base64 PNG, empty where there is nothing to show, and the numbers of the tables beside them."""
+    """Planes, figures as SVG, and the tables beside them; empty where there is nothing to show."""
 
-    map: str = ""
-    hulls: list[tuple[str, str]] = field(default_factory=list)
+    planes: list[Plane] = field(default_factory=list)
+    hulls: Table = field(default_factory=lambda: Table(["prototypes", "hull ratio, %"], []))
     origins: str = ""
     trajectories: str = ""
     angles: str = ""
     normality: str = ""
-    gaussians: list[tuple[str, ...]] = field(default_factory=list)
-    storage: list[tuple[str, ...]] = field(default_factory=list)
+    gaussians: Table = field(
+        default_factory=lambda: Table(["inversion of", "rejected", "|skewness|", "|excess kurtosis|", "round trip"], [])
+    )
+    storage: Table = field(default_factory=lambda: Table(["method", "images", "soft labels", "latents", "statistics", "prior"], []))
     soft: bool = False  # whether the soft labels of that table are those that students were shown
-    coverage: str = ""
+    coverage: Plane | None = None
     subgroups: str = ""
     typicality: str = ""
     cost: str = ""
-    times: list[tuple[str, str, str]] = field(default_factory=list)
+    times: Table = field(default_factory=lambda: Table(["method", "sampling, s", "tangents, s"], []))
 
 
-def gather(spec: Spec, accuracies: Mapping[str, float], labels: Mapping[str, int | None]) -> Diagnostics:
+def gather(
+    spec: Spec,
+    accuracies: Mapping[str, tuple[float, float]],
+    labels: Mapping[str, int | None],
+    styles: Styles,
+    classes: Sequence[str],
+) -> Diagnostics:
     """All of them.
 
-    accuracies: row -> mean accuracy of the first student, where none of its trainings failed. labels: row -> bytes of the soft
-    labels that its students were shown, None where a teacher is asked on the way; empty where all labels are hard.
+    accuracies: row -> mean and sd of the first student's, where none of its trainings failed. labels: row -> bytes of the soft
+    labels that its students were shown, None where a teacher is asked on the way; empty where all labels are hard. classes: those
+    whose planes are shown.
     """
     out = Diagnostics(soft=bool(labels))
-    _map(spec, out)
+    _map(spec, out, classes)
     _origins(spec, out)
-    _trajectories(spec, out)
-    _normality(spec, out)
+    _trajectories(spec, out, styles)
+    _normality(spec, out, styles)
     _storage(spec, out, labels)
     _coverage(spec, out)
     _subgroups(spec, out)
     _typicality(spec, out)
-    _cost(spec, out, accuracies)
+    _cost(spec, out, accuracies, styles)
     return out
 
 
-def _encoded(png: bytes) -> str:
-    return base64.b64encode(png).decode()
-
-
-def _map(spec: Spec, out: Diagnostics) -> None:
-    clouds, ratios = [], {}
+def _map(spec: Spec, out: Diagnostics, classes: Sequence[str]) -> None:
+    clouds = []
     for shard, path in enumerate(spec["embedding"]):
         found = {name: spec["prototypes"][name][shard] for name in spec["order"] if name in spec["prototypes"]}
-        clouds += _clouds(path, found, spec["targets"])
+        images = {name: spec["distilled"][name][shard] for name in spec["placed"]}
+        clouds += _clouds(path, found, spec["targets"], images)
     if not clouds:
         return
     for name in clouds[0].prototypes:
         areas = [hull_ratio(cloud.prototypes[name], cloud.points) for cloud in clouds]
-        ratios[name] = f"{100 * statistics.fmean(areas):.1f}" if spec["ipc"] >= 3 else "–"
-    out.hulls = list(ratios.items())
-    out.map = _encoded(map_figure(clouds))
+        out.hulls.lines.append([name, f"{100 * statistics.fmean(areas):.1f}" if spec["ipc"] >= 3 else "–"])
+    out.planes = [_plane(cloud, spec["shared"]) for cloud in clouds if cloud.name in classes]
 
 
-def _clouds(embedding: str, prototypes: Mapping[str, str], targets: Mapping[str, str]) -> list[Cloud]:
+def _plane(cloud: Cloud, shared: Mapping[str, str]) -> Plane:
+    """shared: row -> the row whose prototypes it has."""
+    frame = Frame(cloud.points, *cloud.prototypes.values(), *cloud.images.values())
+    overlays = {}
+    for name in dict.fromkeys((*shared, *cloud.images)):
+        own, images = cloud.prototypes.get(shared.get(name, "")), cloud.images.get(name)
+        corners = None if own is None else hull(own)
+        overlays[name] = Overlay(
+            "" if corners is None else frame.outline(corners),
+            "" if own is None else frame.crosses(own),
+            "" if images is None else frame.dots(images),
+        )
+    corners = hull(cloud.points)
+    return Plane(cloud.name, frame.density(cloud.points), "" if corners is None else frame.outline(corners), overlays)
+
+
+def _clouds(
+    embedding: str, prototypes: Mapping[str, str], targets: Mapping[str, str], images: Mapping[str, str] | None = None
+) -> list[Cloud]:
     with Artifact(embedding, EMBEDDING) as source:
         points, axes, centres = source["coordinates"], source["axes"], source["centres"]
         rows, classes = list(class_rows(source["labels"])), source.attrs["classes"]
+
+    def onto(latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Onto the plane through each class's own axes."""
+        own = labels - rows[0][0]
+        return np.einsum("pcf,pf->pc", axes[own], latents.reshape(len(latents), -1) - centres[own])
+
     placed: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, path in prototypes.items():
         with Artifact(path, PROTOTYPES) as found:
             labels, where = found["labels"], points[found["indices"]]
-            if targets[name] == "centroid":  # a mean is no image: onto the plane through the class's own axes
-                means = found["centroids"].reshape(len(labels), -1)
-                own = labels - labels[0]
-                where = np.einsum("pcf,pf->pc", axes[own], means - centres[own])
+            if targets[name] == "centroid":  # a mean is no image
+                where = onto(found["centroids"], labels)
         placed[name] = (labels, where)
-    return [Cloud(classes[c], points[at], {name: where[labels == c] for name, (labels, where) in placed.items()}) for c, at in rows]
+    made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, path in (images or {}).items():
+        with Artifact(path, DISTILLED) as found:
+            labels = found["labels"]
+            if "latents" in found and int(np.prod(found.shape("latents")[1:])) == axes.shape[-1]:
+                made[name] = (labels, onto(found["latents"], labels))
+            elif "indices" in found:
+                made[name] = (labels, points[found["indices"]])
+
+    def of(c: int, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {name: where[labels == c] for name, (labels, where) in parts.items()}
+
+    return [Cloud(classes[c], points[at], of(c, placed), of(c, made)) for c, at in rows]
 
 
 def _origins(spec: Spec, out: Diagnostics) -> None:
@@ -124,10 +184,10 @@ def _origins(spec: Spec, out: Diagnostics) -> None:
             origins = np.concatenate(parts)
             shares[name] = [float((origins == i).mean()) for i in range(len(ORIGINS))]
     if shares:
-        out.origins = _encoded(origin_figure(shares, ORIGINS))
+        out.origins = origin_figure(shares, ORIGINS)
 
 
-def _trajectories(spec: Spec, out: Diagnostics) -> None:
+def _trajectories(spec: Spec, out: Diagnostics, styles: Styles) -> None:
     norms, labels, shares, chance = {}, {}, {}, {}
     for name, paths in _in_order(spec):
         parts: dict[str, list[np.ndarray]] = {}
@@ -144,12 +204,12 @@ def _trajectories(spec: Spec, out: Diagnostics) -> None:
             shares[name] = np.concatenate(parts["tangent_share"])
             chance[name] = chance_share(spec["tangent_dims"][name], int(np.prod(latent)))
     if norms:
-        out.trajectories = _encoded(trajectory_figure(norms, labels))
+        out.trajectories = trajectory_figure(norms, labels, styles)
     if shares:
-        out.angles = _encoded(angle_figure(shares, chance))
+        out.angles = angle_figure(shares, chance, styles)
 
 
-def _normality(spec: Spec, out: Diagnostics) -> None:
+def _normality(spec: Spec, out: Diagnostics, styles: Styles) -> None:
     """How Gaussian the classes are on every rung of each inversion (D3HR Fig. 1 as a number), and its round trip."""
     curves = {}
     for name in (row for row in spec["order"] if row in spec["statistics"]):
@@ -161,9 +221,9 @@ def _normality(spec: Spec, out: Diagnostics) -> None:
             rejected, skewness, kurtosis = (np.nanmean(values, axis=0) for values in found)
         curves[name] = rejected
         ends = (f"{values[0]:.2f} → {values[-1]:.2f}" for values in (rejected, skewness, kurtosis))
-        out.gaussians.append((name, *ends, f"{100 * trips.mean():.1f} %"))
+        out.gaussians.lines.append([name, *ends, f"{100 * trips.mean():.1f} %"])
     if curves:
-        out.normality = _encoded(normality_figure(curves))
+        out.normality = normality_figure(curves, styles)
 
 
 def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> None:
@@ -183,7 +243,7 @@ def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> No
                 statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
         weights = int(read_sidecar(Path(spec["weights"][name]))["weights_bytes"]) if latents else 0
         sizes = (images, soft.get(name, labels), latents, statistics_bytes, weights)
-        out.storage.append((name, *(_kilobytes(size) for size in sizes)))
+        out.storage.lines.append([name, *(_kilobytes(size) for size in sizes)])
 
 
 def _kilobytes(size: int | None) -> str:
@@ -195,7 +255,10 @@ def _coverage(spec: Spec, out: Diagnostics) -> None:
     rng = np.random.default_rng(0)
     real = _some_features(spec["real_features"], MAP_REAL, rng)
     rows = [row for row in spec["order"] if row in spec["features"]]
-    out.coverage = _encoded(coverage_figure(real, {row: _some_features(spec["features"][row], MAP_SET, rng) for row in rows}))
+    cloud, sets = coverage_plane(real, {row: _some_features(spec["features"][row], MAP_SET, rng) for row in rows})
+    frame = Frame(cloud, *sets.values())
+    overlays = {row: Overlay(images=frame.dots(points)) for row, points in sets.items()}
+    out.coverage = Plane("", frame.density(cloud), "", overlays)
 
 
 def _some_features(shards: Sequence[str], most: int, rng: np.random.Generator) -> np.ndarray:
@@ -216,7 +279,7 @@ def _subgroups(spec: Spec, out: Diagnostics) -> None:
         near, apart, groups = read_all(spec["subgroups"][name], SUBGROUPS, "near", "apart", "groups")
         found[name] = (near, apart, groups)
     if found:
-        out.subgroups = _encoded(subgroup_figure(found))
+        out.subgroups = subgroup_figure(found)
 
 
 def _typicality(spec: Spec, out: Diagnostics) -> None:
@@ -227,7 +290,7 @@ def _typicality(spec: Spec, out: Diagnostics) -> None:
     shown: dict[str, tuple[Scored, Scored]] = {}
     with Cutter(Path(images)) as pixels, Artifact(scores, SCORES) as source, Artifact(patches, PATCHES) as best:
         values, boxes, where = best["scores"], best["boxes"], dict(class_rows(best["labels"]))
-        for label, maps in islice(maps_of_images(pixels, source), MAP_CLASSES):
+        for label, maps in islice(maps_of_images(pixels, source), TYPICAL_CLASSES):
             own, at = values[where[label]], boxes[where[label]]
             pair = []
             for i in (own.argmax(), own.argmin()):
@@ -235,10 +298,10 @@ def _typicality(spec: Spec, out: Diagnostics) -> None:
                 top, left, side = at[i].tolist()
                 pair.append(Scored(pixels.image(row), grid, float(own[i]), (top, left, side)))
             shown[source.attrs["classes"][label]] = (pair[0], pair[1])
-    out.typicality = _encoded(typicality_figure(shown))
+    out.typicality = typicality_figure(shown)
 
 
-def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None:
+def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, tuple[float, float]], styles: Styles) -> None:
     """From the sidecars: times are not results, so they stand on the page alone and in none of the reproducible files."""
     seconds = {}
     for name in (row for row in spec["order"] if row in spec["sampling"]):
@@ -246,9 +309,9 @@ def _cost(spec: Spec, out: Diagnostics, accuracies: Mapping[str, float]) -> None
         sampling = _sum(spec["sampling"][name])
         stage = _sum(spec["tangents"][name]) if name in spec["tangents"] else None
         seconds[name] = sampling + (stage or 0.0)
-        out.times.append((name, f"{sampling:.3f}", "–" if stage is None else f"{stage:.3f}"))
+        out.times.lines.append([name, f"{sampling:.3f}", "–" if stage is None else f"{stage:.3f}"])
     if drawn := {name: value for name, value in seconds.items() if name in accuracies}:
-        out.cost = _encoded(cost_figure(drawn, accuracies))
+        out.cost = cost_figure(drawn, accuracies, styles)
 
 
 def _in_order(spec: Spec) -> Iterator[tuple[str, list[str]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from limbeck.artifacts import SOFT_LABELS
+from limbeck.artifacts import CONFUSED, SOFT_LABELS
 from limbeck.errors import LimbeckError
 from limbeck.records import write_json
 from limbeck.rows import Images, ahead
@@ -17,7 +17,7 @@ from limbeck.settings import Settings
 from limbeck.stages.classifiers import Checkpoint, builder, online, read_set
 from limbeck.stages.common import Spec, classes_of, params, progress
 from limbeck.store import Artifact
-from limbeck.students.evaluation import accuracy, per_class, predict
+from limbeck.students.evaluation import accuracy, confusion, per_class, predict
 from limbeck.students.labels import Cached, Packed
 from limbeck.students.training import train
 
@@ -68,7 +68,7 @@ def run(
 
 
 BLOCK = 1000  # images
-FAILED: Record = {"accuracy": None, "per_class": None, "selected": None, "best": None}
+FAILED: Record = {"accuracy": None, "per_class": None, "confusion": None, "selected": None, "best": None}
 
 
 def _held_out(path: Path | None, images: Images, settings: Settings) -> Set:
@@ -142,6 +142,7 @@ class _Watch:
         return {
             "accuracy": self.curve[-1]["test"],
             "per_class": per_class(self.predicted, self.test[1], classes),
+            "confusion": confusion(self.predicted, self.test[1], classes).tolist() if classes <= CONFUSED else None,
             "selected": selected and {"epoch": selected["epoch"], "accuracy": selected["test"], "held_out": selected["held_out"]},
             "best": {"epoch": best["epoch"], "accuracy": best["test"]},
             "curve": self.curve,

@@ -39,20 +39,24 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[f
     return [accuracy(predicted[labels == c], labels[labels == c]) if (labels == c).any() else None for c in range(classes)]
 
 
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(classes, classes) images by their label and the class that they are taken for."""
+    return np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
 def permuted(predicted: np.ndarray, labels: np.ndarray, classes: int) -> list[tuple[int, int]]:
     """(label, the class that its images are taken for) of every class that another order of classes explains clearly better.
 
     The best assignment of predicted classes to labels is compared with the identity, class by class, on the images of the classes
     that it moves: a bad classifier confuses, but not one class with one other so often that both names fit better exchanged.
     """
-    confusion = np.zeros((classes, classes))
-    np.add.at(confusion, (labels, predicted), 1)
-    _, best = linear_sum_assignment(-confusion)
+    found = confusion(predicted, labels, classes)
+    _, best = linear_sum_assignment(-found)
     moved = np.flatnonzero(best != np.arange(classes))
     if not len(moved):
         return []
-    gain = confusion[moved, best[moved]] - confusion[moved, moved]
-    images, agreed = confusion[moved].sum(), confusion[moved, best[moved]].sum()
+    gain = found[moved, best[moved]] - found[moved, moved]
+    images, agreed = found[moved].sum(), found[moved, best[moved]].sum()
     clear = gain.sum() > CLEARLY * np.sqrt(images) and agreed > images / 2
     # a class that merely moves because another did stays out
     return [(int(c), int(best[c])) for c, g in zip(moved, gain, strict=True) if clear and g > 0]
