@@ -216,6 +216,8 @@ class Plan(Lookup):
 
     def targets(self) -> list[str]:
         """What ``snakemake`` builds when no target is named."""
+        if self.run.table is not None:
+            return [f"{self.root}/papers/{self.run.table}.html"]
         pages = [self.target(dataset, ipc) for dataset in self.run.datasets for ipc in self.run.ipc]
         return pages + [f"{self.root}/{dataset}/summary.html" for dataset in self.run.datasets if self.several_ipcs]
 

@@ -1,0 +1,129 @@
+"""paper: a paper's table as it is printed with our numbers beside it, as csv, markdown and a self-contained page."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.commit import write_text
+from limbeck.records import read_json
+from limbeck.report.cells import cell
+from limbeck.report.page import render
+from limbeck.report.statistics import summarise
+from limbeck.report.table import Table, markdown
+from limbeck.stages.common import Spec
+from limbeck.stages.report import below
+
+CSV_COLUMNS = ("row", "column", "paper", "paper_sd", "ours", "ours_sd", "difference", "missing", "not_ours")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell: the printed number and ours, both as text, in the paper's unit; "" where there is none. ``note``: why ours is not there."""
+
+    row: str
+    column: str
+    paper: str
+    paper_sd: str
+    ours: str
+    ours_sd: str
+    difference: str
+    missing: Sequence[str]
+    why: str
+
+    @property
+    def keys(self) -> str:
+        """What is missing by its keys in the config, as a cell has room for."""
+        return ", ".join(dict.fromkeys(each.partition(":")[0] for each in self.missing))
+
+
+def run(spec: Spec, page: Path) -> None:
+    """Write ``page`` and the same as csv and markdown beside it, from the results that the spec names below ``<results>``.
+
+    page: ``<results>/papers/<paper>/<table>.html``.
+    """
+    cells = [_shown(number, page.parents[2]) for number in spec["numbers"]]
+    by_place = {(each.row, each.column): each for each in cells}
+    columns, rows = spec["columns"], spec["rows"]
+    lines = [[row, *(_text(by_place[row, column]) for column in columns)] for row in rows]
+    missing = list(dict.fromkeys(line for each in cells for line in each.missing))
+    reasons = {each.why: [] for each in cells if each.why}
+    for each in cells:
+        if each.why and each.paper:
+            reasons[each.why].append(f"{each.column}" if all(c.why for c in cells if c.column == each.column) else each.row)
+    shown = {
+        "spec": spec,
+        "cells": by_place,
+        "missing": missing,
+        "reasons": {why: list(dict.fromkeys(names)) for why, names in reasons.items() if names},
+        "ours": sum(bool(each.ours) for each in cells),
+        "asked": sum(bool(each.paper) and not each.why for each in cells),
+    }
+    write_text(page, render("paper.html.jinja", shown))
+    write_text(page.with_suffix(".csv"), _csv(cells))
+    notes = "".join(f"- {line}\n" for line in missing)
+    table = markdown(Table([spec["title"], *columns], lines))
+    write_text(
+        page.with_suffix(".md"), f"{spec['paper']}, {spec['title']}: {spec['caption']}\n\n{table}" + (f"\n{notes}" if notes else "")
+    )
+
+
+def _shown(number: Mapping[str, Any], results: Path) -> Shown:
+    found = _ours(below(results, number["files"]), number["class"]) if "files" in number else None
+    digits = max(len(number["value"].partition(".")[2]), 1)
+    mean, sd = (100 * each for each in found) if found else (math.nan, math.nan)
+    return Shown(
+        row=number["row"],
+        column=number["column"],
+        paper=number["value"],
+        paper_sd=number["sd"],
+        ours=_printed(mean, digits),
+        ours_sd=_printed(sd, digits),
+        difference=_printed(mean - float(number["value"]), f"+.{digits}f") if number["value"] else "",
+        missing=["trainings of it failed"] if "files" in number and found is None else number.get("missing", []),
+        why=number.get("why", ""),
+    )
+
+
+def _printed(value: float, form: int | str) -> str:
+    return "" if math.isnan(value) else format(value, f".{form}f" if isinstance(form, int) else form)
+
+
+def _ours(files: Mapping[str, Sequence[Sequence[str]]], class_: int | None) -> tuple[float, float] | None:
+    """Mean and sd over seeds and repeats, of the mean of students, the higher of protocols; of a class, where it names one."""
+    every = []
+    for place in range(len(next(iter(files.values())))):
+        read = {int(seed): [read_json(path, "student") for path in found[place]] for seed, found in files.items()}
+        students = [cell({seed: found[each] for seed, found in read.items()}) for each in range(len(next(iter(read.values()))))]
+        if any(each.failures for each in students):
+            return None
+        if class_ is not None:
+            every.append(students[0].per_class[class_])
+        else:
+            means = {seed: np.mean([each.accuracies[seed] for each in students], axis=0).tolist() for seed in read}
+            last = summarise(means, students[0].test_images)
+            every.append((last.mean, last.sd))
+    return max(every)
+
+
+def _text(shown: Shown) -> str:
+    """A cell in a line: the paper's, then ours with the difference, or what is missing."""
+    paper = f"{shown.paper}{f' ± {shown.paper_sd}' if shown.paper_sd else ''}" or "–"
+    if shown.ours:
+        return f"{paper}; ours {shown.ours}{f' ± {shown.ours_sd}' if shown.ours_sd else ''}{f' ({shown.difference})' if shown.difference else ''}"
+    return f"{paper}; missing: {shown.keys}" if shown.missing else paper
+
+
+def _csv(cells: Sequence[Shown]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for each in cells:
+        fixed = [each.row, each.column, each.paper, each.paper_sd, each.ours, each.ours_sd, each.difference]
+        writer.writerow([*fixed, "; ".join(each.missing), each.why])
+    return text.getvalue()
