@@ -4,14 +4,14 @@ BIN := .venv/bin
 TARGET := results/fashion-mini/ipc10/summary
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: setup demo test test-cluster test-chaos chaos lint audit lock bench bench-gpu table sweeps prior clean
+.PHONY: setup demo test test-cluster test-chaos chaos lint docs audit lock bench bench-gpu table sweeps prior clean
 
 setup: .venv/.done
 
 .venv/.done: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "limbeck needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,cluster]'
 	touch $@
 
 demo: setup
@@ -44,11 +44,17 @@ lint: setup
 
 # what setup installs: known vulnerabilities, where their data can be reached, and hashes; pip-audit stays out of its environment
 audit: setup
-	$(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 || true
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(BIN)/python workflow/scripts/audit.py --tool .venv/audit/bin/pip-audit
 
 lock: setup
 	$(BIN)/python workflow/scripts/audit.py --lock
+
+# the documentation as a site that needs no network: site/index.html (--quiet would let warnings pass)
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Site: $(CURDIR)/site/index.html"
 
 bench: setup
 	$(BIN)/python -m benchmarks

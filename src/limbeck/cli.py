@@ -714,7 +714,7 @@ def check(
 
 @app.command()
 def schema(out: Path = typer.Argument(help="repository root")) -> None:
-    """Write the generated files: the config's JSON schema, docs/ARTIFACTS.md and docs/PROTOCOLS.md."""
+    """Write what is generated: the config's JSON schema, docs/ARTIFACTS.md, PROTOCOLS.md and CONFIG.md, tables in docs/methods."""
     from limbeck.inspection import write_generated
 
     write_generated(out)

@@ -23,12 +23,9 @@ FIT = {
     "density": "limbeck.discovery.hdbscan",
     "patches": "limbeck.discovery.patch_clusters",
 }
-# build(options, targets, solver) -> Guidance
-GUIDANCE = {
-    "mode": "limbeck.guidance.mode",
-    "manifold": "limbeck.guidance.manifold",
-    "alignment": "limbeck.guidance.alignment",
-}
+# build(options, targets, solver) -> Guidance, in the module of a guidance's own name: no table, so that a new one changes nothing
+# that the others' stages can reach
+GUIDANCE = "limbeck.guidance.{}"
 # load(spec, teacher, record) -> an extractor: size (of the images it takes; None: any), dim, classifies, files
 # (name -> path), batches(images) -> (features, predicted classes or None) a batch at a time
 EXTRACTORS = {

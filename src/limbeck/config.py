@@ -215,7 +215,7 @@ class PriorTraining(Model):
 
 
 class Finetune(Model):
-    """Train a prior's denoiser further on a dataset's latents; its VAE stays (METHODS.md section 4)."""
+    """Train a prior's denoiser further on a dataset's latents; its VAE stays."""
 
     dataset: Name
     mode: Literal["difffit", "full"] = Field(

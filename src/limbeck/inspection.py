@@ -15,12 +15,14 @@ from limbeck.config import Config, Model
 from limbeck.errors import LimbeckError
 from limbeck.protocols import PROTOCOLS, Protocol
 from limbeck.records import SUFFIX, sidecar_of
+from limbeck.reference import config_page, pages
 from limbeck.settings import Crop, CutMix, Flip, Jitter, Lighting, MixUp, RandAugment, Shift, Shuffle
 from limbeck.store import Artifact
 
 GENERATED_SCHEMA = "workflow/schemas/config.schema.json"
 GENERATED_DOC = "docs/ARTIFACTS.md"
 GENERATED_PROTOCOLS = "docs/PROTOCOLS.md"
+GENERATED_CONFIG = "docs/CONFIG.md"
 
 
 def show_artifact(path: Path) -> None:
@@ -135,8 +137,18 @@ def _fields(model: type[Model]) -> list[str]:
     return rows + [f"| {name} | {field.description or ''} |" for name, field in model.model_fields.items()]
 
 
+def generated(root: Path) -> dict[Path, str]:
+    """Every generated file below a repository root, and every page with a generated table, as it should be."""
+    whole = {
+        GENERATED_SCHEMA: config_schema,
+        GENERATED_DOC: artifacts_page,
+        GENERATED_PROTOCOLS: protocols_page,
+        GENERATED_CONFIG: config_page,
+    }
+    return {root / name: page() for name, page in whole.items()} | pages(root)
+
+
 def write_generated(root: Path) -> None:
-    """Write the generated files below a repository root."""
-    write_text(root / GENERATED_SCHEMA, config_schema())
-    write_text(root / GENERATED_DOC, artifacts_page())
-    write_text(root / GENERATED_PROTOCOLS, protocols_page())
+    """Write them."""
+    for path, text in generated(root).items():
+        write_text(path, text)

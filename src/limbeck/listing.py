@@ -16,7 +16,7 @@ from limbeck.errors import LimbeckError
 from limbeck.lookup import Lookup
 from limbeck.methods import METHODS
 from limbeck.priors.files import INDEX
-from limbeck.priors.weights import offline
+from limbeck.priors.weights import cache_alone
 
 BASE = Path("config.yaml")  # as the Snakefile names it, in the current folder
 ABOUT = {
@@ -112,7 +112,7 @@ def _weights(found: Lookup, name: str) -> str:
     if spec.weights is None:
         return "made by the run"
     if found.weights_at(name) is None:
-        return "to be fetched" + ("; HF_HUB_OFFLINE forbids it now" if offline() else "")
+        return "to be fetched" + (" (offline: false)" if cache_alone(found.config.offline) else "")
     if complaint := found.weights_complaint(name) or found.vae_complaint(name):
         return complaint
     if found.local_weights(name) is None:

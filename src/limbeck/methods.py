@@ -77,6 +77,7 @@ DISCOVERY: dict[str, Discovery] = {
 START: dict[str, type[Model] | None] = {"noise": None, "gaussian": GaussianStart, "prototype": PrototypeStart}
 # what is kept of what is sampled: all of it, or the best of several candidate groups
 KEEP: dict[str, type[Model] | None] = {"all": None, "subgroup": SubgroupSelection}
+# a guidance's options; its kernel is the module of its name in limbeck.guidance
 GUIDANCE: dict[str, type[Model]] = {"mode": ModeGuidance, "manifold": ManifoldGuidance, "alignment": AlignmentGuidance}
 
 # The solvers of each family of priors, its own first, and its guidance scale where neither prior nor method sets one.
@@ -234,7 +235,7 @@ class Method:
 
     def modules(self) -> list[str]:
         """The modules that generation loads by name (for the fingerprint)."""
-        found = [components.GUIDANCE[g["kind"]] for g in self.guidance]
+        found = [components.GUIDANCE.format(g["kind"]) for g in self.guidance]
         return found + [components.PLANES] * bool(self.tangents) + [components.DRAWN] * bool(self.drawn)
 
 

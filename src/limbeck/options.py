@@ -95,7 +95,7 @@ class DensityDiscovery(DensityFit):
 
 
 class Scoring(Model):
-    """Typicality maps of training images (diffusion-driven patch selection Eq. 6; METHODS.md section 5): IPC-free."""
+    """Typicality maps of training images (diffusion-driven patch selection Eq. 6): IPC-free."""
 
     view: Name | None = Field(None, description="the dataset's view that is scored and cut; null: the prior's")
     n_draws: int = Field(10, ge=1, description="timesteps and noises per image")
@@ -151,7 +151,7 @@ class Mosaic(Model):
 
 
 class PatchDiscovery(PatchFit, Mosaic):
-    """Diffusion-driven patch selection: the most typical patches of real images (METHODS.md section 5)."""
+    """Diffusion-driven patch selection: the most typical patches of real images."""
 
     top_clusters: int = Field(10, ge=1, description="N, clusters that patches are taken from first (Fig. 8)")
 
@@ -173,11 +173,11 @@ class Cropping(Model):
 
 
 class CropDiscovery(Cropping, Mosaic):
-    """RDED: the crops of a class that the teacher is surest of (METHODS.md section 6)."""
+    """RDED: the crops of a class that the teacher is surest of."""
 
 
 class ModeGuidance(Model):
-    """Mode guidance (MGD): pull the predicted clean latent towards a prototype (METHODS.md section 1)."""
+    """Mode guidance (MGD): pull the predicted clean latent towards a prototype."""
 
     weight: float = Field(0.1, ge=0, le=1, description="lambda")
     t_stop: int = Field(25, ge=0, description="guided steps, counted from the first")
@@ -192,7 +192,7 @@ class ModeGuidance(Model):
 
 
 class TangentOptions(Model):
-    """How the tangent space at a guided step is estimated (METHODS.md section 1). What the stage ``tangents`` reads."""
+    """How the tangent space at a guided step is estimated. What the stage ``tangents`` reads."""
 
     d: int = Field(3, ge=1, description="dimension of the tangent space")
     k: Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, le=1)] = Field(
@@ -245,7 +245,7 @@ class ManifoldGuidance(ModeGuidance, TangentOptions):
 
 
 class AlignmentGuidance(Model):
-    """CoDA's distribution alignment: pull the conditional branch towards a real representative (METHODS.md section 2)."""
+    """CoDA's distribution alignment: pull the conditional branch towards a real representative."""
 
     gamma: float | None = Field(
         None, ge=0, description="alignment strength; null: up to IPC 20 and above 1.0 and 0.8 for DiT, 0.1 and 0.08 for text priors"
@@ -261,7 +261,7 @@ class AlignmentGuidance(Model):
 
 
 class Inversion(Model):
-    """Training latents taken to a step of the solver's grid, and their per-class statistics (D3HR Eq. 3; METHODS.md section 3)."""
+    """Training latents taken to a step of the solver's grid, and their per-class statistics (D3HR Eq. 3)."""
 
     inversion: Literal["ddim", "ddpm"] = Field("ddim", description="ddim: inverted deterministically; ddpm: noised (Base-DDPM)")
     inversion_step: int = Field(31, ge=0, description="i, network evaluations up and down again, of 'steps'")
@@ -271,7 +271,7 @@ class Inversion(Model):
 
 
 class GroupSampling(Model):
-    """D3HR's group sampling: the best of many random groups under a class's Gaussian (Eqs. 5-9; METHODS.md section 3)."""
+    """D3HR's group sampling: the best of many random groups under a class's Gaussian (Eqs. 5-9)."""
 
     candidates: int = Field(100_000, ge=1, description="groups per class, the paper's m; 1 is random sampling (Base-RS)")
     l_mu: float = Field(1.0, ge=0, description="weight of the mean's term; 0 leaves it out")
@@ -291,14 +291,14 @@ class GaussianStart(Inversion, GroupSampling):
 
 
 class PrototypeStart(Model):
-    """Sampling from noised prototypes (D4M; METHODS.md section 6)."""
+    """Sampling from noised prototypes (D4M)."""
 
     strength: float = Field(0.7, ge=0, le=1, description="share of the grid that is denoised again; 0: the prototype is decoded")
     target: Literal["centroid", "member"] = Field("centroid", description="the cluster's mean, or its nearest real latent")
 
 
 class SubgroupSelection(Model):
-    """IMS3's selective subgroup sampling: one of G candidate groups per class (Eqs. 8-11; METHODS.md section 4)."""
+    """IMS3's selective subgroup sampling: one of G candidate groups per class (Eqs. 8-11)."""
 
     groups: int = Field(5, ge=1, le=200, description="G, candidate groups per class, each sampled under its own seed")
     alpha: float = Field(0.4, ge=0, description="weight of being near the class's centroid; only alpha / beta matters")

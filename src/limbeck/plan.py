@@ -288,7 +288,7 @@ class Plan(Lookup):
                 out["subgroups"][name] = [f"{self.cell(dataset, name, ipc, seed)}/subgroups.zarr.zip"]
             if not (method.judge or method.imported) and self.vae_of(method.prior) == self.vae_of(self.run.prior):
                 out["placed"].append(name)
-            target = method.guidance[0]["target"] if method.guidance else (method.start or {}).get("target", "member")
+            target = (*method.guidance, method.start or {})[0].get("target", "member")
             if method.discovery is not None and not method.judge:
                 # rows that share their prototypes read them once
                 first = out["shared"].setdefault(name, shown_by.setdefault((method.discovery_name, target, sampled[0]), name))

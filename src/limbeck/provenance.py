@@ -22,6 +22,8 @@ PACKAGE = "limbeck"
 ROOT = Path(__file__).parent
 # Kernels are reached through registries of module names; those modules are added by the caller, per method.
 _WHOLE = "*"
+# its tables only name those modules, so that a new row of one reruns nothing
+REGISTRY = "limbeck.components"
 
 
 class _Module:
@@ -96,7 +98,7 @@ def closure(modules: Iterable[str]) -> dict[tuple[str, str], str]:
     seen: set[tuple[str, str]] = set()
     while todo:
         target = todo.pop()
-        if target not in seen:
+        if target not in seen and target[0] != REGISTRY:
             seen.add(target)
             text, reached = _definition(*target)
             todo += reached

@@ -25,7 +25,7 @@ from limbeck.options import Imported, Sampler
 
 # What a reducer does not read must not name its embedding.
 UNREAD = {"umap": (), "pca": ("n_neighbors", "min_dist"), "none": ("n_neighbors", "min_dist", "components")}
-WHOLE = 64  # pixels; images up to this side are not cut into patches (METHODS.md sections 5 and 6)
+WHOLE = 64  # pixels; images up to this side are not cut into patches
 MOSAIC_IPC = 10  # mosaics of four patches up to this IPC, single patches above
 T = TypeVar("T")
 COMPOSITION = ("discovery", "start", "guidance", "keep", "generate")
@@ -229,7 +229,7 @@ def check_reencoded(method: Method, prior: str) -> None:
         raise LimbeckError(f"priors.{prior}.discovery_view: {method.name} inverts latents of 'view'; drop discovery_view")
     for guidance in (*method.guidance, *([method.start] if method.start else [])):
         where, why = f"methods.{method.name}", f"priors.{prior}.discovery_view leaves no latents of the whole class at its 'view'"
-        if guidance["target"] != "member":
+        if guidance.get("target", "member") != "member":
             raise LimbeckError(f"{where}.target: {why}, so no means of clusters; set target: member, or drop discovery_view")
         if method.tangents:
             raise LimbeckError(f"{where}: {why}, so no tangent spaces; drop discovery_view")

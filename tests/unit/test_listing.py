@@ -68,8 +68,8 @@ def test_priors_say_whether_their_weights_are_there(folder, capsys, monkeypatch)
     assert {name: row["weights"] for name, row in found.items() if name not in ("broken", "sd15")} == {
         "fashion-dit": "in the package",
         "fashion-dit-im": "made by the run",
-        "dit-xl": "to be fetched",
-        "dit-xl-512": "to be fetched",
+        "dit-xl": "to be fetched (offline: false)",
+        "dit-xl-512": "to be fetched (offline: false)",
         "sdxl": "stored among the results",
         "tuned": "made by the run",
         "scratch": "made by the run",
@@ -78,8 +78,8 @@ def test_priors_say_whether_their_weights_are_there(folder, capsys, monkeypatch)
     assert found["tuned"]["from"] == "fashion-dit, tuned on fashion-mini (diffusion)"
     assert [name for name, row in found.items() if row["of the run"]] == ["tuned"]
     assert {row["family"] for row in found.values()} == {"dit", "sd", "sdxl"}
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert table("priors", folder, capsys, "sd15")["sd15"]["weights"] == "to be fetched; HF_HUB_OFFLINE forbids it now"
+    (folder / "mine.yaml").write_text("offline: false\n" + (folder / "mine.yaml").read_text())
+    assert table("priors", folder, capsys, "sd15")["sd15"]["weights"] == "to be fetched"
 
 
 def test_datasets_say_whether_their_files_are_there(folder, capsys):

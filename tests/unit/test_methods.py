@@ -9,14 +9,7 @@ from snakemake.utils import update_config
 from limbeck.config import Config
 from limbeck.derived import inherit
 from limbeck.errors import LimbeckError
-from limbeck.inspection import (
-    GENERATED_DOC,
-    GENERATED_PROTOCOLS,
-    GENERATED_SCHEMA,
-    artifacts_page,
-    config_schema,
-    protocols_page,
-)
+from limbeck.inspection import generated
 from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.plan import Plan
 from limbeck.resolution import resolve
@@ -41,9 +34,10 @@ def test_config_yaml_is_the_packages_defaults():
 
 
 def test_generated_files_are_in_step():
-    assert (ROOT / GENERATED_SCHEMA).read_text() == config_schema(), "run: limbeck schema ."
-    assert (ROOT / GENERATED_DOC).read_text() == artifacts_page(), "run: limbeck schema ."
-    assert (ROOT / GENERATED_PROTOCOLS).read_text() == protocols_page(), "run: limbeck schema ."
+    found = generated(ROOT)
+    assert len(found) > 10
+    for path, text in found.items():
+        assert path.read_text() == text, f"{path.name}; run: limbeck schema ."
 
 
 # those of papers/ lie over a benchmark's: tests/workflow/test_overlays.py
@@ -267,8 +261,9 @@ def test_a_target_outside_the_run_finds_its_fit_and_embedding():
     assert other.embedding_of(embedding_name(options), "fashion-mini")["n_neighbors"] == 11
 
 
-def test_the_readmes_own_images_overlay_can_be_planned(tmp_path):
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/IMAGES.md"])
+def test_the_overlay_for_ones_own_images_can_be_planned(tmp_path, page):
+    text = (ROOT / page).read_text()
     over = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
     for split in ("train", "test"):
         for name in ("a", "b"):

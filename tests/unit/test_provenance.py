@@ -63,6 +63,10 @@ def test_the_real_package_keeps_methods_apart():
     assert not any(module.startswith("limbeck.geometry") for module, _ in mode)
     manifold = provenance.closure(["limbeck.stages.sample", "limbeck.guidance.manifold", "limbeck.stages.planes"])
     assert ("limbeck.geometry.tangent", "lift") in manifold
+    # a new row of a registry reruns nothing: what a job loads by name its caller adds
+    for stage in ("sample", "select", "fit", "features", "patch_features"):
+        found = {module for module, _ in provenance.closure([f"limbeck.stages.{stage}"])}
+        assert not found & {"limbeck.components", "limbeck.methods", "limbeck.options"}
     # what a method's options are called belongs to its own stages alone
     for name in ("ManifoldGuidance", "DivisiveDiscovery"):
         assert not any(definition == name for _, definition in (*plain, *provenance.closure(["limbeck.stages.select"])))

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 # where a name that could run what is in a file may stand, and why
 ALLOWED = {
     ("src/limbeck/data/pickles.py", "pickle"): "a reader that imports nothing a pickle names, of CIFAR's published files",
-    ("src/limbeck/metrics/torchscript.py", "torch.jit.load"): "a network in torch's own language, which has no files, no processes",
+    ("src/limbeck/metrics/torchscript.py", "torch.jit.load"): "a program that the user names, as the docs say",
 }
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}
 CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}

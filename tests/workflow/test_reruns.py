@@ -1,5 +1,6 @@
 """Only what depends on a change runs again: exact job lists from Snakemake itself."""
 
+import csv
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from limbeck import warm
 from limbeck.records import SUFFIX
 from tests.chaos import corruption
 from tests.conftest import ROOT, Workflow, make_workflow
@@ -182,3 +184,34 @@ def test_a_rebuilt_artifact_of_equal_bytes_reruns_nothing_after_it(flow):
     log = max((flow.folder / ".snakemake/log").glob("*.log"), key=lambda p: p.stat().st_mtime)
     assert "(Rule: select)" in log.read_text()
     assert flow.planned() == []
+
+
+# what docs/ADDING.md changes in methods.py: an import, and an entry of a table
+REGISTRATION = {
+    "from limbeck.options import (": "from limbeck.guidance.ball import BallOptions\nfrom limbeck.options import (",
+    '"alignment": AlignmentGuidance}': '"alignment": AlignmentGuidance, "ball": BallOptions}',
+}
+
+
+@pytest.mark.long
+def test_the_worked_example_gets_its_row_and_reruns_its_own_cells_alone(flow, sources):
+    """From its file, its registration and the config. The last test, as it leaves a page of one row more."""
+    kernel, registry = shutil.copy(ROOT / "docs/examples/ball.py", sources / "guidance"), sources / "methods.py"
+    text = registry.read_text()
+    for old, new in REGISTRATION.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    registry.write_text(text)
+    flow.overlay["methods"]["ball"] = {"base": "dit", "discovery": "kmeans", "guidance": ["ball"], "steps": 3, "t_stop": 2}
+    flow.overlay["run"]["methods"] = [*flow.overlay["run"]["methods"], "ball"]
+    del flow.env[warm.VARIABLE]  # for a server of these sources
+    flow.build()
+    rows = csv.DictReader((flow.results / "fashion-mini/ipc2/summary.csv").read_text().splitlines())
+    assert [row["method"] for row in rows] == ["subset", "random", "dit", "mgd", "ball"]
+    made = {
+        path.parts[-4] for path in flow.results.rglob("distilled-0.prov.json") if path.stat().st_mtime > registry.stat().st_mtime
+    }
+    assert made == {"ball"}
+    path = Path(kernel)
+    path.write_text(path.read_text().replace("* r - r", "* r - 1.0 * r"))
+    assert flow.planned() == sorted([*((rule, "ball") for rule, method in MGD if method), ("report", "")])

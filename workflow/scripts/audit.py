@@ -22,7 +22,7 @@ def offered() -> dict[str, tuple[str, str]]:
     """File name -> (name==version, SHA-256) of everything that pip would download, without downloading it."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", report.name]
-        command += ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[dev,cluster]"]
+        command += ["--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[dev,docs,cluster]"]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, cwd=ROOT)
         installed = json.load(report)["install"]
     found = {}

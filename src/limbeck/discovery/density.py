@@ -1,7 +1,7 @@
 """CoDA's distribution discovery: HDBSCAN's dense clusters, brought to exactly IPC representatives by Algorithm 2.
 
 Source: CoDA Sec. 3.1, Algorithms 1 and 2 (A.4), and the authors' released code where ``variant`` asks for it; reading in
-METHODS.md section 2. Distances are in the embedding.
+docs/methods/coda.md. Distances are in the embedding.
 """
 
 import operator

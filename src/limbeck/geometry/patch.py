@@ -1,6 +1,6 @@
 """The neighbourhood of a prototype, noised to a step of the sampler, and the nearest of its points.
 
-Source: ManifoldGD Eq. 5 and supplementary Sec. 6; reading in METHODS.md section 1.
+Source: ManifoldGD Eq. 5 and supplementary Sec. 6; reading in docs/methods/manifoldgd.md.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Tangent spaces of point clouds by local principal components, never through a D x D matrix.
 
-Source: ManifoldGD Sec. 3.3 step 4 and supplementary Sec. 6; reading in METHODS.md section 1. The paper's ridge adds a multiple of
-the identity to the covariance, which moves no eigenvector, so there is none here.
+Source: ManifoldGD Sec. 3.3 step 4 and supplementary Sec. 6; reading in docs/methods/manifoldgd.md. The paper's ridge adds a
+multiple of the identity to the covariance, which moves no eigenvector, so there is none here.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """CoDA's distribution alignment: pull the conditional prediction towards a real representative, before CFG.
 
-Source: CoDA Sec. 3.2, Eqs. 4-7; reading in METHODS.md section 2.
+Source: CoDA Sec. 3.2, Eqs. 4-7; reading in docs/methods/coda.md.
 """
 
 from dataclasses import dataclass

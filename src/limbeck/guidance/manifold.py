@@ -1,6 +1,6 @@
 """ManifoldGD: mode guidance kept in the tangent space of the local diffusion manifold.
 
-Source: Roy et al., ManifoldGD, Eq. 4 and Sec. 3.3; reading in METHODS.md section 1.
+Source: Roy et al., ManifoldGD, Eq. 4 and Sec. 3.3; reading in docs/methods/manifoldgd.md.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Mode guidance (MGD): pull the predicted clean latent towards a prototype of its class.
 
-Source: Chan-Santiago et al. 2025 (MGD3), restated as g_mode in ManifoldGD Sec. 3.2; reading in METHODS.md section 1.
+Source: Chan-Santiago et al. 2025 (MGD3), restated as g_mode in ManifoldGD Sec. 3.2; reading in docs/methods/mgd.md.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Group sampling: of m random groups of n latents, the one whose statistics match a class's Gaussian best.
 
-Source: D3HR Sec. 4.4, Eqs. 5-9, Table A5; reading in METHODS.md section 3. With z = mu + sigma u, the three terms of a group are
+Source: D3HR Sec. 4.4, Eqs. 5-9, Table A5; reading in docs/methods/d3hr.md. With z = mu + sigma u, the three terms of a group are
 functions of u times sigma², so candidates are drawn once as standard normals and one matrix product scores all classes:
 ``L[k, c] = (l_mu ubar² + l_sd (s_u - 1)²)[k, :] @ sigma²[:, c] + l_skew Σ skew_u²``. The loss does not depend on mu.
 

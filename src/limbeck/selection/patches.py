@@ -1,6 +1,6 @@
 """Which patch of an image is the most typical one, and which patches of a class become its distilled images.
 
-Source: diffusion-driven patch selection, Alg. 1, Secs. 3.3, 3.4 and supp. 5; reading in METHODS.md section 5.
+Source: diffusion-driven patch selection, Alg. 1, Secs. 3.3, 3.4 and supp. 5; reading in docs/methods/patches.md.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Selective Subgroup Sampling: of G candidate groups per class, one near its class's real centroid and apart from other classes.
 
-Source: IMS3 Sec. 4.2, Eqs. 8-11, Algorithm 2; reading in METHODS.md section 4. The second sum of Eq. 10 runs over all candidates of
+Source: IMS3 Sec. 4.2, Eqs. 8-11, Algorithm 2; reading in docs/methods/ims3.md. The second sum of Eq. 10 runs over all candidates of
 the other classes, whichever of them are selected, so the objective is a sum of C terms of one g_i each: the argmin per class is its
 global minimum, and no search is needed.
 """

@@ -90,7 +90,7 @@ def _guidance(spec: Spec, targets: Guided, label: int, items: range, where: torc
     if not spec["guidance"]:
         return []
     batch = targets.batch(label, items).to(where)
-    return [import_module(GUIDANCE[g["kind"]]).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
+    return [import_module(GUIDANCE.format(g["kind"])).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
 
 
 class _Start:
