@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import yaml
 
 from limbeck.plan import Plan
 from limbeck.stages import report
+from tests.elements import Elements
 from tests.made_report import CLASSES, KINDS, ROWS, STUDENT, make_pages, make_spec
 
 ROOT = Path(__file__).parents[2]
@@ -20,25 +20,6 @@ ROOT = Path(__file__).parents[2]
 def made(tmp_path_factory):
     """The folder of a report over made-up cells."""
     return make_pages(tmp_path_factory.mktemp("report"))
-
-
-class Elements(HTMLParser):
-    """Every element of a page with its attributes, in order, and all that is said."""
-
-    def __init__(self, page: Path):
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page.read_text())
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.found if name == tag]
 
 
 def test_the_csv_has_a_line_per_row_and_protocol(made):
@@ -97,7 +78,7 @@ def test_the_page_needs_no_other_file_and_runs_no_script_but_its_own(made):
     for page in (made / "summary.html", made.parent / "summary.html"):
         text, found = page.read_text(), Elements(page)
         assert len(found.all("script")) == 1
-        assert not re.search(r"<[^>]*\son\w+=", re.sub(r"<script>.*?</script>", "", text, flags=re.S))
+        assert found.handlers() == []
         assert "default-src 'none'" in found.all("meta")[2]["content"]
         assert all(attributes["src"].startswith("data:image/") for attributes in found.all("img"))
         assert not re.search(r"url\((?!data:|#)", text)
@@ -132,6 +113,8 @@ def test_what_belongs_to_a_row_says_so(made):
     assert ("tr", "dit random") in marked  # a pair
     lines = [attributes for tag, attributes in found if tag == "tr" and "class" in attributes]
     assert {each["data-row"] for each in lines} == {"full", "subset"}
+    storage = (made / "summary.html").read_text().split("<h2>Storage")[1].split("</table>")[0]
+    assert re.findall(r'<tr data-row="(\w+)"', storage) == [row for row in ROWS if row != "full"]
 
 
 def test_the_plane_has_prototypes_where_a_row_has_any_and_images_where_they_are(made):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from limbeck.protocols import PROTOCOLS
 from limbeck.settings import CutMix
-from limbeck.students.evaluation import permuted
+from limbeck.students.evaluation import confusion, permuted
 from limbeck.students.inputs import network_input, normalised, pixels
 from limbeck.students.labels import Cached, Online, divergence, pack, teacher_logits, unpack
 from limbeck.students.registry import build
@@ -110,6 +110,11 @@ def test_a_student_of_soft_labels_comes_to_agree_with_its_teacher():
     )
     again = copy.deepcopy(student)(network_input(images, "half")).argmax(1).numpy()
     assert (again == said).mean() > 0.9  # whatever the images' own labels are
+
+
+def test_a_confusion_counts_by_label_and_prediction():
+    labels, predicted = np.array([0, 0, 1, 2, 2, 2], np.int32), np.array([0, 2, 1, 2, 0, 0])
+    assert confusion(predicted, labels, 4).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0], [2, 0, 1, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("swapped", [[0, 1], [2, 5, 7], list(range(10))])

@@ -79,6 +79,10 @@ def test_held_out_images_are_real_and_not_those_the_student_saw(flow):
         assert repeat["selected"] == {"epoch": best["epoch"], "accuracy": best["test"], "held_out": best["held_out"]}
         assert repeat["best"]["accuracy"] == max(point["test"] for point in repeat["curve"])
         assert repeat["accuracy"] == repeat["curve"][-1]["test"]
+        confused = np.array(repeat["confusion"])
+        assert confused.sum() == found["test_images"]
+        assert np.trace(confused) / confused.sum() == pytest.approx(repeat["accuracy"])
+        assert np.diag(confused) / confused.sum(axis=1) == pytest.approx(repeat["per_class"])
 
 
 def test_the_whole_training_set_holds_nothing_out(flow):

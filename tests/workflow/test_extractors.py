@@ -9,6 +9,7 @@ import torch
 
 from limbeck.records import read_json
 from tests.conftest import Workflow, make_workflow, write_small
+from tests.elements import Elements
 from tests.unit.test_extractors import Inception, save_script
 
 BALLS = ("precision", "recall", "density", "knn_coverage")
@@ -77,3 +78,15 @@ def test_an_extractor_more_computes_its_features_and_metrics_and_nothing_else(fl
     other.register_buffer("unread", torch.zeros(1))
     save_script(flow.folder / "i.pt", other)
     assert flow.planned() == jobs
+
+
+@pytest.mark.long
+def test_a_run_of_several_ipcs_has_a_page_over_them(flow):
+    flow.overlay["run"]["ipc"] = [1, 2]
+    page = flow.results / "small/summary.html"
+    assert str(page) in flow.plan().targets()
+    flow.build(str(page))  # from the students of both, whatever else is missing
+    found = Elements(page)
+    assert [each["href"] for each in found.all("a")] == ["ipc1/summary.html", "ipc2/summary.html"]
+    assert found.text.rsplit("method", 1)[1].count("±") == 2 * 2
+    assert flow.planned(str(page)) == []

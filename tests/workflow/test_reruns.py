@@ -114,6 +114,15 @@ def test_a_second_run_has_nothing_to_do(flow):
 
 
 @pytest.mark.long
+def test_snakemakes_report_has_the_page_with_its_caption(flow):
+    done = flow.snakemake("--report", str(flow.folder / "report.html"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (flow.folder / "report.html").read_text()
+    for part in ("fashion-mini/ipc2/summary.html", "fashion-mini/ipc2/grid.png", "how every row was made", "Distilled datasets"):
+        assert part in text, part
+
+
+@pytest.mark.long
 def test_a_changed_weight_reruns_only_its_method(flow):
     flow.overlay["methods"]["mgd"]["weight"] = 0.2
     assert flow.planned() == MGD

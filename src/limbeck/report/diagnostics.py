@@ -7,7 +7,7 @@ The SVG is part of the page: its text and lines have the page's colour, and what
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,24 +16,26 @@ from scipy.spatial import ConvexHull, QhullError
 
 from limbeck.metrics.trajectories import variance_of_norms
 from limbeck.report.grid import blank_figure
+from limbeck.report.table import printed_name
 
 MAP_REAL, MAP_SET = 1000, 100  # points of the coverage map: its time grows with them
 TYPICAL_CLASSES = 10
 # seen on white and on black; the lines of more rows are dashed and dotted
-COLOURS = ("#3f86c8", "#e0752b", "#35995a", "#d4504a", "#9170c4", "#a4775f", "#d465a5", "#7f858d", "#98961f", "#21a5b3")
+COLOURS = ("#3f86c8", "#e0752b", "#35995a", "#d4504a", "#9170c4", "#a4775f", "#d465a5", "#6b74d6", "#98961f", "#21a5b3")
 DASHES = ("-", "--", ":")
-REFERENCE = ("#80868d", "-")
+GREY = "#80868d"
 # what matplotlib names in an SVG and nothing refers to
 UNUSED = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 Styles = Mapping[str, tuple[str, str]]  # row -> colour and dashes, in every figure the same
 
 
-def styles_of(rows: Sequence[str], references: Iterable[str]) -> dict[str, tuple[str, str]]:
+def styles_of(rows: Sequence[str], references: Sequence[str]) -> dict[str, tuple[str, str]]:
     """A style for every row of the table."""
     methods = [row for row in rows if row not in references]
-    styles = {row: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, row in enumerate(methods)}
-    return {row: styles.get(row, REFERENCE) for row in rows}
+    styles = {row: (GREY, DASHES[-i % len(DASHES)]) for i, row in enumerate(references)}
+    styles |= {row: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, row in enumerate(methods)}
+    return {row: styles[row] for row in rows}
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def normality_figure(rejected: Mapping[str, np.ndarray], styles: Styles) -> str:
         axis = figure.subplots()
         for name, values in rejected.items():
             _line(axis, name, np.arange(len(values)), 100 * values, styles, marker=".", ms=4)
-        axis.axhline(5, ls=":", lw=0.9, c=REFERENCE[0])
+        axis.axhline(5, ls=":", lw=0.9, c=GREY)
         axis.set(xlabel="inversion steps", ylabel="dimensions not Gaussian, %", ylim=(0, None))
         _legend(figure, axis, list(rejected))
 
@@ -170,6 +172,7 @@ def subgroup_figure(found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray
                 colour = COLOURS[label % len(COLOURS)]
                 axis.scatter(x, y, s=22, facecolors="none", edgecolors=colour, linewidths=0.9)
                 axis.scatter(x[chosen], y[chosen], s=22, color=colour)
+            axis.set_gid(of_row(name))
             axis.set_title(name)
             axis.set(xlabel="log(1 - cos) to the class's centroid", ylabel="mean log(1 - cos) to other classes")
 
@@ -212,6 +215,7 @@ def typicality_figure(found: Mapping[str, tuple[Scored, Scored]]) -> str:
                 below.set_xlabel(f"R {each.score:.2f}")
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
 
     return svg("typicality", draw, max(3, 1.15 * len(found)), 4.8)
 
@@ -233,7 +237,7 @@ def cost_figure(seconds: Mapping[str, float], accuracies: Mapping[str, tuple[flo
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(_no_locator())
         figure.canvas.draw()
-        _name_points(axis, {name: (value, 100 * accuracies[name][0]) for name, value in seconds.items()})
+        _name_points(axis, {name: (value, 100 * accuracies[name][0], 100 * accuracies[name][1]) for name, value in seconds.items()})
 
     return svg("cost", draw, 8, 4.2)
 
@@ -253,21 +257,30 @@ def _no_locator() -> Any:
     return NullLocator()
 
 
-def _name_points(axis: Any, points: Mapping[str, tuple[float, float]], size: float = 8) -> None:
-    """Every point's name beside it, moved up where it would lie on a point or on another name, with a line to its point."""
-    pixels = axis.figure.dpi / 72
-    height, width = 1.25 * size * pixels, 0.62 * size * pixels
-    spots = axis.transData.transform(list(points.values()))
-    taken = [(x - 4 * pixels, x + 4 * pixels, y) for x, y in spots]
-    for name, point in sorted(points.items(), key=lambda item: item[1][::-1]):
-        x, y = axis.transData.transform(point)
-        x, at, end = x + 7 * pixels, y, x + 7 * pixels + width * len(name)
-        while any(left < end and x < right and abs(at - other) < height for left, right, other in taken):
+def _name_points(axis: Any, points: Mapping[str, tuple[float, float, float]], size: float = 8) -> None:
+    """The name of every point (x, y, sd) beside it, moved up off bars and other names, with a line to its point where it is far."""
+    unit = axis.figure.dpi / 72  # pixels
+    half, width = 0.6 * size * unit, 0.62 * size * unit
+    place = axis.transData.transform
+    boxes = []  # left, right, bottom, top
+    for x, y, sd in points.values():
+        left, low = place((x, y - np.nan_to_num(sd))) - 4 * unit
+        right, high = place((x, y + np.nan_to_num(sd))) + 4 * unit
+        boxes.append((left, right, low, high))
+
+    def taken(left: float, right: float, at: float) -> bool:
+        return any(left < b[1] and b[0] < right and b[2] < at + half and at - half < b[3] for b in boxes)
+
+    for name, (x, y, _) in sorted(points.items(), key=lambda item: (item[1][1], item[1][0])):
+        start, middle = place((x, y))
+        left = start + 7 * unit
+        right, at = left + width * len(name), middle
+        while taken(left, right, at):
             at += 1
-        taken.append((x, end, at))
-        line = {"arrowstyle": "-", "lw": 0.5, "color": REFERENCE[0], "shrinkA": 0, "shrinkB": 2} if at - y > height / 2 else None
-        where = ((x - axis.transData.transform(point)[0]) / pixels, (at - y) / pixels)
-        text = axis.annotate(name, point, where, textcoords="offset points", va="center", fontsize=size, arrowprops=line)
+        boxes.append((left, right, at - half, at + half))
+        line = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 2} if at - middle > half else None
+        offset = (7, (at - middle) / unit)
+        text = axis.annotate(name, (x, y), offset, textcoords="offset points", va="center", fontsize=size, arrowprops=line)
         text.set_gid(of_row(name))
 
 
@@ -280,9 +293,11 @@ def curve_figure(title: str, curves: Mapping[str, Mapping[int, tuple[float, floa
         for i, (name, curve) in enumerate(curves.items()):
             colour, dashes = styles[name]
             # points of one IPC beside one another, so that their bars can be told apart
-            at = np.array(list(curve)) * 1.025 ** (i - (len(curves) - 1) / 2)
+            at = np.array(list(curve)) * 1.2 ** (i / len(curves) - 0.5)
             mean, sd = (100 * np.array(list(curve.values()))).T
-            axis.errorbar(at, mean, np.nan_to_num(sd), c=colour, ls=dashes, lw=1.3, marker="o", ms=3.5, capsize=2, label=name)
+            axis.errorbar(
+                at, mean, np.nan_to_num(sd), c=colour, ls=dashes, lw=1.3, marker="o", ms=3.5, capsize=2, label=printed_name(name)
+            )
             for part in _parts(axis.containers[-1]):
                 part.set_gid(of_row(name))
         axis.set(xscale="log", xlabel="images per class (logarithmic)", ylabel="accuracy, %")

@@ -33,7 +33,7 @@ from limbeck.report.diagnostics import (
     typicality_figure,
 )
 from limbeck.report.pictures import Frame
-from limbeck.report.table import Table
+from limbeck.report.table import Table, printed_name
 from limbeck.stages.common import Spec, class_rows, read_all
 from limbeck.stages.cut import Cutter
 from limbeck.stages.localize import maps_of_images
@@ -119,7 +119,7 @@ def _map(spec: Spec, out: Diagnostics, classes: Sequence[str]) -> None:
         return
     for name in clouds[0].prototypes:
         areas = [hull_ratio(cloud.prototypes[name], cloud.points) for cloud in clouds]
-        out.hulls.lines.append([name, f"{100 * statistics.fmean(areas):.1f}" if spec["ipc"] >= 3 else "–"])
+        out.hulls.lines.append([printed_name(name), f"{100 * statistics.fmean(areas):.1f}" if spec["ipc"] >= 3 else "–"])
     out.planes = [_plane(cloud, spec["shared"]) for cloud in clouds if cloud.name in classes]
 
 
@@ -243,7 +243,7 @@ def _storage(spec: Spec, out: Diagnostics, soft: Mapping[str, int | None]) -> No
                 statistics_bytes += 2 * 4 * int(np.prod(found.shape("mean")))
         weights = int(read_sidecar(Path(spec["weights"][name]))["weights_bytes"]) if latents else 0
         sizes = (images, soft.get(name, labels), latents, statistics_bytes, weights)
-        out.storage.lines.append([name, *(_kilobytes(size) for size in sizes)])
+        out.storage.lines.append([printed_name(name), *(_kilobytes(size) for size in sizes)])
 
 
 def _kilobytes(size: int | None) -> str:

@@ -18,7 +18,7 @@ Cells = dict[int, dict[str, Cell]]  # IPC -> row
 def run(spec: Spec, page: Path) -> None:
     """Write ``page``, ``<results>/<dataset>/summary.html``, from the student results that the spec names below ``<results>``."""
     folders = below(page.parents[1], spec["cells"])
-    columns, styles = columns_of(spec), styles_of(spec["order"], REFERENCES)
+    columns, styles = columns_of(spec), styles_of(spec["order"], list(REFERENCES))
     parts = []
     for column in columns:
         found: Cells = {int(ipc): {row: read_cell(at, column) for row, at in rows.items()} for ipc, rows in folders.items()}

@@ -64,7 +64,7 @@ def run(spec: Spec, folder: Path) -> None:
         _grid(pictures, [classes[c] for c in chosen], part)
     outcomes = {row.name: (last.mean, last.sd) for row in rows if (last := row.cells[columns[0]].last) is not None}
     compared = {column: found for column in columns if (found := compare(rows, column))}
-    styles = styles_of(spec["order"], REFERENCES)
+    styles = styles_of(spec["order"], list(REFERENCES))
     main = main_table(rows, columns, spec["extractors"][0], spec["dataset"], spec["ipc"])
     shown: dict[str, Any] = {
         "spec": spec,
