@@ -4,6 +4,7 @@ Every failure is one line that names the key, the value and what is allowed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,19 +66,18 @@ def check(plan: "Plan") -> None:
 def missing(plan: "Plan", where: Mapping[str, Any]) -> list[str]:
     """Why a cell of a paper's table cannot be made here, a line for each of what it lacks; none where it can."""
     dataset, name, ipc = where["dataset"], where["method"], where["ipc"]
-    parts: list[Callable[[], object]] = [lambda: plan.source(dataset)]
     method = None if name == FULL else plan.method(name, ipc, dataset)
-    if method is not None and method.needs_prior:
-        prior = plan.config.priors[method.prior]
-        parts += [lambda each=each: _weights(plan, each) for each in filter(None, (plan.vae_of(method.prior), prior.refiner))]
+    labellers = (each for protocol in listed(where["protocol"]) for each in plan.labellers(protocol))
+    wanted: list[Callable[[], object]] = [partial(plan.source, dataset), *(partial(_given, plan, each) for each in labellers)]
     if method is not None:
-        read = {method.features, (method.keep or {}).get("extractor")} - {None, TEACHER}
-        parts += [lambda each=each: _extractor(plan, each) for each in sorted(read)]
-    teachers = [each for protocol in listed(where["protocol"]) for each in plan.labellers(protocol)]
-    parts += [lambda each=each: _given(plan, each) for each in teachers]
-    if not (found := _failures(parts)):
-        found = _failures([lambda: _dataset(plan, dataset), *([] if method is None else [lambda: _row(plan, dataset, ipc, name)])])
-    return list(dict.fromkeys(found))
+        prior = plan.config.priors[method.prior]
+        priors = filter(None, (plan.vae_of(method.prior), prior.refiner)) if method.needs_prior else ()
+        extractors = dict.fromkeys((plan.dataset(dataset).extractor, method.features, (method.keep or {}).get("extractor")))
+        wanted += [partial(_weights, plan, each) for each in priors]
+        wanted += [partial(_extractor, plan, each) for each in extractors if each in plan.config.extractors]
+    # what is in the data can be checked where all is here
+    found = _failures(wanted) or _failures([partial(_dataset, plan, dataset)])
+    return found or ([] if method is None else _failures([partial(_row, plan, dataset, ipc, name)]))
 
 
 def _failures(parts: Sequence[Callable[[], object]]) -> list[str]:
@@ -87,7 +87,7 @@ def _failures(parts: Sequence[Callable[[], object]]) -> list[str]:
             part()
         except LimbeckError as error:
             found.append(str(error))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _evaluation(plan: "Plan") -> None:
@@ -170,7 +170,6 @@ def _divided(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None
 
 
 def _dataset(plan: "Plan", dataset: str) -> None:
-    counts = plan.counts(dataset)
     spec = plan.dataset(dataset)
     if spec.views[spec.view].resize == "windows":
         raise LimbeckError(f"datasets.{dataset}.views.{spec.view}: students cannot be trained on windows; name another view first")

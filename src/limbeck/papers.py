@@ -60,7 +60,7 @@ def assumptions(paper: str, name: str) -> list[str]:
     for path in overlays(paper, name):
         open_ = False
         for line in path.read_text(encoding="utf-8").splitlines():
-            _, hash_, comment = line.partition("#")
+            _, _, comment = line.partition("#")
             goes_on = open_ and line.lstrip().startswith("#")
             open_ = ASSUMED in comment or goes_on
             if ASSUMED in comment:
@@ -98,7 +98,8 @@ def inputs(plan: "Plan", paper: str, name: str) -> list[str]:
     """The results that a table's page waits for: of a run of another config none, of its own all that can be made here."""
     if plan.run.table != f"{paper}/{name}":
         return []
-    cells = [files(plan, number.where) for number in table(paper, name).numbers if number.value and planned(plan, number.where)]
+    numbers = (number for number in table(paper, name).numbers if number.value)
+    cells = [files(plan, where) for number in numbers if planned(plan, where := number.where) and not isinstance(where, str)]
     return list(dict.fromkeys(path for cell in cells for seed in cell.values() for each in seed for path in each))
 
 

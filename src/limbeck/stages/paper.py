@@ -24,7 +24,10 @@ CSV_COLUMNS = ("row", "column", "paper", "paper_sd", "ours", "ours_sd", "differe
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell: the printed number and ours, both as text, in the paper's unit; "" where there is none. ``note``: why ours is not there."""
+    """A cell: the printed number and ours in percent, as text; "" where there is none.
+
+    missing: what ours lacks; why: why it is none of ours.
+    """
 
     row: str
     column: str
@@ -52,15 +55,11 @@ def run(spec: Spec, page: Path) -> None:
     columns, rows = spec["columns"], spec["rows"]
     lines = [[row, *(_text(by_place[row, column]) for column in columns)] for row in rows]
     missing = list(dict.fromkeys(line for each in cells for line in each.missing))
-    reasons = {each.why: [] for each in cells if each.why}
-    for each in cells:
-        if each.why and each.paper:
-            reasons[each.why].append(f"{each.column}" if all(c.why for c in cells if c.column == each.column) else each.row)
     shown = {
         "spec": spec,
         "cells": by_place,
         "missing": missing,
-        "reasons": {why: list(dict.fromkeys(names)) for why, names in reasons.items() if names},
+        "reasons": _reasons(cells),
         "ours": sum(bool(each.ours) for each in cells),
         "asked": sum(bool(each.paper) and not each.why for each in cells),
     }
@@ -71,6 +70,16 @@ def run(spec: Spec, page: Path) -> None:
     write_text(
         page.with_suffix(".md"), f"{spec['paper']}, {spec['title']}: {spec['caption']}\n\n{table}" + (f"\n{notes}" if notes else "")
     )
+
+
+def _reasons(cells: Sequence[Shown]) -> dict[str, list[str]]:
+    """Why a number is none of ours -> the columns that are so throughout, and the rows of other such places."""
+    whole = {each.column for each in cells} - {each.column for each in cells if each.paper and not each.why}
+    found: dict[str, list[str]] = {}
+    for each in cells:
+        if each.why and each.paper:
+            found.setdefault(each.why, []).append(each.column if each.column in whole else each.row)
+    return {why: list(dict.fromkeys(names)) for why, names in found.items()}
 
 
 def _shown(number: Mapping[str, Any], results: Path) -> Shown:
@@ -113,10 +122,14 @@ def _ours(files: Mapping[str, Sequence[Sequence[str]]], class_: int | None) -> t
 
 def _text(shown: Shown) -> str:
     """A cell in a line: the paper's, then ours with the difference, or what is missing."""
-    paper = f"{shown.paper}{f' ± {shown.paper_sd}' if shown.paper_sd else ''}" or "–"
+    paper = _with_sd(shown.paper, shown.paper_sd) or "–"
     if shown.ours:
-        return f"{paper}; ours {shown.ours}{f' ± {shown.ours_sd}' if shown.ours_sd else ''}{f' ({shown.difference})' if shown.difference else ''}"
+        return f"{paper}; ours {_with_sd(shown.ours, shown.ours_sd)} ({shown.difference})"
     return f"{paper}; missing: {shown.keys}" if shown.missing else paper
+
+
+def _with_sd(mean: str, sd: str) -> str:
+    return f"{mean} ± {sd}" if sd else mean
 
 
 def _csv(cells: Sequence[Shown]) -> str:

@@ -1,12 +1,14 @@
 """The papers' own numbers, one file per paper beside this: every table as it is printed, and which cell of ours each number is.
 
-A table has ``columns`` and ``rows``, each with its printed name and *where*: a mapping of dataset, ipc, method, protocol, student (of
-several protocols the higher accuracy counts, of several students the mean), prior (where it is not the table's), class (its place), note, ``as``,
-what ``lookup`` calls the method, and ``why`` a number that ``lookup`` has is no cell of ours; or a text that says why it is no cell of ours ("" for a method that is not here). What all cells share
-stands in ``cells``; a text in braces takes its parts from the others, e.g. method = "{guidance}_{kernel}". ``except`` has single places
-with why they are none of ours, ``[omitted]`` tables and figures whose numbers are not here, with the reason.
-ASSUME: ManifoldGD and CoDA train at 256 pixels under minimax-hard, as their texts say; the rows that IMS3 quotes from others stand under
-its own protocol, as in its tables; RDED's numbers on ImageNet and its subsets are of 224 pixels, as it trains there; D3HR's
+A table has ``columns`` and ``rows``, each with its printed name and *where*: a mapping, or a text that says why it is no cell of
+ours ("" for a method that is not here). A mapping has of dataset, ipc, method, protocol (of several the higher accuracy counts),
+student (of several their mean), prior (where it is not the run's) and class (its place) what the row or column says; ``cells`` has
+what all share. A text in braces takes its parts from the others: method = "{guidance}_{kernel}". ``as``, with an optional ``note``,
+is what ``lookup`` calls the method; ``why`` says of such a number that it is no cell of ours. ``except`` has single places and why
+they are none; ``[omitted]`` tables and figures whose numbers are not here.
+
+ASSUME: ManifoldGD and CoDA train at 256 pixels under minimax-hard, as their texts say; the rows that IMS3 quotes from others stand
+under its own protocol, as in its tables; RDED's numbers on ImageNet and its subsets are of 224 pixels, as it trains there; D3HR's
 "ConvNetW128" is ConvNet-3.
 """
 
@@ -88,8 +90,7 @@ def table(paper: str, name: str) -> Table:
     """
     known = papers()
     if paper not in known or name not in known[paper]:
-        names = known[paper] if paper in known else known
-        raise LimbeckError(f"papers/{paper}/{name}: no such table; known: {', '.join(names)}")
+        raise LimbeckError(f"papers/{paper}/{name}: no such table; known: {', '.join(known.get(paper, known))}")
     found = known[paper][name]
     if found.omitted:
         raise LimbeckError(f"papers/{paper}/{name}: {found.omitted}")
