@@ -3,10 +3,10 @@
 Every failure is one line that names the key, the value and what is allowed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limbeck.config import DIFT, RESERVED, TEACHER, VAE
 from limbeck.data.paths import local_folder
@@ -16,7 +16,6 @@ from limbeck.methods import FULL, Method
 from limbeck.priors.files import INDEX, class_table, known_classes, match_classes
 from limbeck.priors.prompts import prompts
 from limbeck.priors.weights import FORBIDDEN, cache_alone, factor, hub_folder
-from limbeck.report.published import listed
 from limbeck.resolution import check_ipc, check_reencoded
 from limbeck.students.construct import misfit
 from limbeck.students.registry import STUDENTS, architecture
@@ -63,11 +62,10 @@ def check(plan: "Plan") -> None:
                     _row(plan, dataset, ipc, name)
 
 
-def missing(plan: "Plan", where: Mapping[str, Any]) -> list[str]:
-    """Why a cell of a paper's table cannot be made here, a line for each of what it lacks; none where it can."""
-    dataset, name, ipc = where["dataset"], where["method"], where["ipc"]
+def missing(plan: "Plan", dataset: str, ipc: int, name: str, protocols: Sequence[str]) -> list[str]:
+    """Why a cell cannot be made here, a line for each of what it lacks; none where it can."""
     method = None if name == FULL else plan.method(name, ipc, dataset)
-    labellers = (each for protocol in listed(where["protocol"]) for each in plan.labellers(protocol))
+    labellers = (each for protocol in protocols for each in plan.labellers(protocol))
     wanted: list[Callable[[], object]] = [partial(plan.source, dataset), *(partial(_given, plan, each) for each in labellers)]
     if method is not None:
         prior = plan.config.priors[method.prior]

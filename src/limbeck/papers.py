@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import checks
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL
 from limbeck.report.published import Number, listed, table
@@ -91,7 +90,12 @@ def planned(plan: "Plan", where: Mapping[str, Any] | str) -> bool:
     """Whether a plan makes a number's cell."""
     if isinstance(where, str) or "why" in where or where.get("prior", plan.run.prior) != plan.run.prior:
         return False
-    return not checks.missing(plan, where)
+    return not missing(plan, where)
+
+
+def missing(plan: "Plan", where: Mapping[str, Any]) -> list[str]:
+    """What a number's cell lacks here, a line each."""
+    return plan.missing(where["dataset"], where["ipc"], where["method"], tuple(listed(where["protocol"])))
 
 
 def inputs(plan: "Plan", paper: str, name: str) -> list[str]:
@@ -143,4 +147,4 @@ def _number(plan: "Plan", number: Number, own: bool) -> dict[str, Any]:
         return found | {"files": below, "digest": hashlib.sha256(content).hexdigest()[:12]}
     if (prior := number.where.get("prior", plan.run.prior)) != plan.run.prior:
         return found | {"missing": [f'run.prior: it is of {prior}; --config \'run={{"prior": "{prior}"}}\'']}
-    return found | {"missing": checks.missing(plan, number.where) or ["not built: the command at the head builds it"]}
+    return found | {"missing": missing(plan, number.where) or ["not built: the command at the head builds it"]}

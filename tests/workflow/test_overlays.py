@@ -10,7 +10,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from limbeck import checks, papers
+from limbeck import papers
 from limbeck.artifacts import DISTILLED
 from limbeck.data import benchmarks
 from limbeck.errors import LimbeckError
@@ -178,7 +178,7 @@ def test_a_papers_table_plans(paper, name, data, priors, tiny_clip):
         if number.value and isinstance(number.where, dict) and "why" not in number.where
     ]
     here = [where for where in ours if where.get("prior", run["prior"]) == run["prior"]]
-    assert [line for where in here for line in checks.missing(plan, where)] == []
+    assert [line for where in here for line in papers.missing(plan, where)] == []
     for key, of in (("datasets", "dataset"), ("ipc", "ipc"), ("protocols", "protocol"), ("students", "student")):
         assert set(run[key]) == {each for where in here for each in published.listed(where[of])}
     assert {*run["methods"], *run["references"]} == {where["method"] for where in here}
