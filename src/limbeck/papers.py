@@ -146,5 +146,5 @@ def _number(plan: "Plan", number: Number, own: bool) -> dict[str, Any]:
         content = b"".join(Path(path).read_bytes() for path in every)
         return found | {"files": below, "digest": hashlib.sha256(content).hexdigest()[:12]}
     if (prior := number.where.get("prior", plan.run.prior)) != plan.run.prior:
-        return found | {"missing": [f'run.prior: it is of {prior}; --config \'run={{"prior": "{prior}"}}\'']}
+        return found | {"missing": [f'priors.{prior}: of a run of its own, --config \'run={{"prior": "{prior}"}}\'']}
     return found | {"missing": missing(plan, number.where) or ["not built: the command at the head builds it"]}

@@ -76,7 +76,7 @@ def test_our_number_stands_beside_the_papers(flow, monkeypatch):
     assert f"<b>{mean:.1f} ± " in text
     assert "1 of 2 numbers are ours too" in text
     assert "priors.tiny.weights: missing in /nowhere/tiny: model_index.json" in found["IPC 2", "DiT"]["missing"]
-    assert "missing: priors.tiny.weights" in text
+    assert "missing: prior tiny" in text
     assert found["IPC 2", "Others"]["not_ours"] == NOT_HERE
     assert "A table of &lt;two&gt; methods" in text
     assert f"{mean:.1f}" in page.with_suffix(".md").read_text()
@@ -107,7 +107,7 @@ def test_a_run_of_another_config_shows_what_is_there(flow, monkeypatch):
     assert papers.inputs(plan, "manifoldgd", "table8") == []
     found = papers.spec(plan, "manifoldgd", "table8")["numbers"]
     assert [line.partition(":")[0] for line in found[0]["missing"]] == ["datasets.imagenette", "priors.dit-xl.weights"]
-    assert found[1]["missing"] == ['run.prior: it is of sdxl; --config \'run={"prior": "sdxl"}\'']
+    assert found[1]["missing"] == ['priors.sdxl: of a run of its own, --config \'run={"prior": "sdxl"}\'']
     built = flow.results / "fashion-mini/none/random/ipc2/seed0/students/smoke/convnet3-w32.json"
     for seed in (0, 1, 2):
         copy = flow.results / f"imagenette/sdxl/mgd/ipc10/seed{seed}/students/minimax-hard-256/resnetap10.json"
@@ -130,7 +130,7 @@ def test_without_data_and_prior_the_page_says_what_is_missing(tmp_path):
         assert data.startswith("datasets.imagenette: ")
         assert "data/imagenette2" in data
         assert prior.startswith("dit-xl.weights: facebook/DiT-XL-2-256 is ")
-    assert "missing: datasets.imagenette, priors.dit-xl.weights" in text
+    assert "missing: data imagenette,<br>prior dit-xl" in text
     assert "0 of 6 numbers are ours too" in text
     assert "workflow/configs/imagenette.yaml workflow/configs/papers/manifoldgd-table8.yaml" in text
     assert "r is a quantile" in text  # an ASSUME of the benchmark's overlay

@@ -20,6 +20,7 @@ from limbeck.stages.common import Spec
 from limbeck.stages.report import below
 
 CSV_COLUMNS = ("row", "column", "paper", "paper_sd", "ours", "ours_sd", "difference", "missing", "not_ours")
+KINDS = {"datasets": "data", "priors": "prior", "teachers": "teacher", "extractors": "extractor"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Shown:
     why: str
 
     @property
-    def keys(self) -> str:
-        """What is missing by its keys in the config, as a cell has room for."""
-        return ", ".join(dict.fromkeys(each.partition(":")[0] for each in self.missing))
+    def lacks(self) -> list[str]:
+        """What is missing in as few words as a cell has room for: the kind and the name, of which the key in the config begins."""
+        keys = (each.partition(":")[0].split(".") for each in self.missing)
+        return list(dict.fromkeys(f"{KINDS.get(key[0], key[0])} {' '.join(key[1:2])}".strip() for key in keys))
 
 
 def run(spec: Spec, page: Path) -> None:
@@ -94,7 +96,9 @@ def _shown(number: Mapping[str, Any], results: Path) -> Shown:
         ours=_printed(mean, digits),
         ours_sd=_printed(sd, digits),
         difference=_printed(mean - float(number["value"]), f"+.{digits}f") if number["value"] else "",
-        missing=["trainings of it failed"] if "files" in number and found is None else number.get("missing", []),
+        missing=["failed trainings: what failed is in the cell's students/*.json"]
+        if "files" in number and found is None
+        else number.get("missing", []),
         why=number.get("why", ""),
     )
 
@@ -125,7 +129,7 @@ def _text(shown: Shown) -> str:
     paper = _with_sd(shown.paper, shown.paper_sd) or "–"
     if shown.ours:
         return f"{paper}; ours {_with_sd(shown.ours, shown.ours_sd)} ({shown.difference})"
-    return f"{paper}; missing: {shown.keys}" if shown.missing else paper
+    return f"{paper}; missing: {', '.join(shown.lacks)}" if shown.missing else paper
 
 
 def _with_sd(mean: str, sd: str) -> str:
