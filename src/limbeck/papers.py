@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import LimbeckError
-from limbeck.methods import FULL
+from limbeck.methods import DISCOVERY, FULL, METHODS
 from limbeck.report.published import Number, listed, table
 
 if TYPE_CHECKING:
@@ -79,18 +79,25 @@ def files(plan: "Plan", where: Mapping[str, Any]) -> dict[str, list[list[str]]]:
 
 
 def _folder(plan: "Plan", where: Mapping[str, Any], seed: int) -> str:
-    prior, name = where.get("prior", plan.run.prior), where["method"]
-    if prior == plan.run.prior:
+    name = where["method"]
+    if of_run(plan, where):
         return plan.cell(where["dataset"], name, where["ipc"], seed)
-    own = plan.config.methods.get(name, {}).get("prior") or prior
+    own = plan.config.methods.get(name, {}).get("prior") or where["prior"]
     return f"{plan.root}/{where['dataset']}/{own}/{name}/ipc{where['ipc']}/seed{seed}"
 
 
 def planned(plan: "Plan", where: Mapping[str, Any] | str) -> bool:
     """Whether a plan makes a number's cell."""
-    if isinstance(where, str) or "why" in where or where.get("prior", plan.run.prior) != plan.run.prior:
-        return False
-    return not missing(plan, where)
+    return not isinstance(where, str) and "why" not in where and of_run(plan, where) and not missing(plan, where)
+
+
+def of_run(plan: "Plan", where: Mapping[str, Any]) -> bool:
+    """Whether a cell is of a run from this prior: it is its own, or it has none."""
+    if where["prior"] == plan.run.prior or where["method"] == FULL:
+        return True
+    base = METHODS[plan.config.methods.get(where["method"], {"base": where["method"]})["base"]]
+    found = DISCOVERY.get(base["discovery"] or "")
+    return not base["generate"] and found is not None and not found.needs_latents and found.judge != "prior"
 
 
 def missing(plan: "Plan", where: Mapping[str, Any]) -> list[str]:
@@ -145,6 +152,7 @@ def _number(plan: "Plan", number: Number, own: bool) -> dict[str, Any]:
     if all(Path(path).is_file() for path in every):  # no inputs of the page, so that it tells them by their content
         content = b"".join(Path(path).read_bytes() for path in every)
         return found | {"files": below, "digest": hashlib.sha256(content).hexdigest()[:12]}
-    if (prior := number.where.get("prior", plan.run.prior)) != plan.run.prior:
+    if not of_run(plan, number.where):
+        prior = number.where["prior"]
         return found | {"missing": [f'priors.{prior}: of a run of its own, --config \'run={{"prior": "{prior}"}}\'']}
     return found | {"missing": missing(plan, number.where) or ["not built: the command at the head builds it"]}

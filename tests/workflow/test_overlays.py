@@ -169,22 +169,25 @@ def test_a_papers_table_plans(paper, name, data, priors, tiny_clip):
             "teachers": {"resnet18": {"weights": None}},
         },
     )
-    plan, run = Plenty(found), found["run"]
+    plan, run = Plenty(deepcopy(found)), found["run"]
     assert plan.targets() == [f"results/papers/{paper}/{name}.html"]
-    # every number that is ours and of this run's prior can be made, and the run's lists are those numbers' and no others
+    # the run's lists are those of the numbers that are ours and of its prior, and all of these can be made
     ours = [
         number.where
         for number in published.table(paper, name).numbers
         if number.value and isinstance(number.where, dict) and "why" not in number.where
     ]
-    here = [where for where in ours if where.get("prior", run["prior"]) == run["prior"]]
-    assert [line for where in here for line in papers.missing(plan, where)] == []
+    here = [where for where in ours if where["prior"] == run["prior"]]
     for key, of in (("datasets", "dataset"), ("ipc", "ipc"), ("protocols", "protocol"), ("students", "student")):
         assert set(run[key]) == {each for where in here for each in published.listed(where[of])}
     assert {*run["methods"], *run["references"]} == {where["method"] for where in here}
-    assert {where["prior"] for where in ours if "prior" in where} <= set(plan.config.priors)
     waited = {(parts[1], parts[3]) for path in papers.inputs(plan, paper, name) if (parts := path.split("/"))}
-    assert waited == {(where["dataset"], where["method"]) for where in here}
+    assert waited == {(where["dataset"], where["method"]) for where in ours if papers.of_run(plan, where)}
+    # and the others' in a run from theirs
+    for prior in {where["prior"] for where in ours}:
+        found["run"]["prior"] = prior
+        plan = Plenty(deepcopy(found))
+        assert [line for where in ours if where["prior"] == prior for line in papers.missing(plan, where)] == []
     # its head says how it is run
     head = papers.overlay_of(paper, name).read_text().partition("\nrun:")[0]
     assert " ".join(head.replace("#", "").replace("\\", "").split()).count(" ".join(papers.command(paper, name).split())) == 1

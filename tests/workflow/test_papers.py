@@ -17,7 +17,7 @@ from limbeck.report.published import NOT_HERE, Number, Table
 from limbeck.stages import paper
 from tests.conftest import Workflow, make_workflow
 
-TINY = {"dataset": "fashion-mini", "ipc": 2, "protocol": "smoke", "student": "convnet3-w32"}
+TINY = {"dataset": "fashion-mini", "ipc": 2, "protocol": "smoke", "student": "convnet3-w32", "prior": "tiny"}
 
 
 def lines_of(page: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -101,7 +101,7 @@ def test_of_several_protocols_the_higher_counts_and_of_several_students_the_mean
 
 def test_a_run_of_another_config_shows_what_is_there(flow, monkeypatch):
     """Without the table's own config nothing is built, and what an earlier run has left is shown."""
-    where = {**TINY, "dataset": "imagenette", "ipc": 10, "protocol": "minimax-hard-256", "student": "resnetap10"}
+    where = {**TINY, "dataset": "imagenette", "ipc": 10, "protocol": "minimax-hard-256", "student": "resnetap10", "prior": "dit-xl"}
     table(monkeypatch, {"DiT": {**where, "method": "dit"}, "MGD": {**where, "method": "mgd", "prior": "sdxl"}})
     plan = flow.plan()
     assert papers.inputs(plan, "manifoldgd", "table8") == []

@@ -2,7 +2,7 @@
 
 A table has ``columns`` and ``rows``, each with its printed name and *where*: a mapping, or a text that says why it is no cell of
 ours ("" for a method that is not here). A mapping has of dataset, ipc, method, protocol (of several the higher accuracy counts),
-student (of several their mean), prior (where it is not the run's) and class (its place) what the row or column says; ``cells`` has
+student (of several their mean), prior (which a run has one of) and class (its place) what the row or column says; ``cells`` has
 what all share. A text in braces takes its parts from the others: method = "{guidance}_{kernel}". ``as``, with an optional ``note``,
 is what ``lookup`` calls the method; ``why`` says of such a number that it is no cell of ours. ``except`` has single places and why
 they are none; ``[omitted]`` tables and figures whose numbers are not here.
