@@ -86,9 +86,9 @@ def _folder(plan: "Plan", where: Mapping[str, Any], seed: int) -> str:
     return f"{plan.root}/{where['dataset']}/{own}/{name}/ipc{where['ipc']}/seed{seed}"
 
 
-def planned(plan: "Plan", where: Mapping[str, Any] | str) -> bool:
+def planned(plan: "Plan", number: Number) -> bool:
     """Whether a plan makes a number's cell."""
-    return not isinstance(where, str) and "why" not in where and of_run(plan, where) and not missing(plan, where)
+    return bool(number.value) and not number.why and of_run(plan, number.where) and not missing(plan, number.where)
 
 
 def of_run(plan: "Plan", where: Mapping[str, Any]) -> bool:
@@ -109,8 +109,7 @@ def inputs(plan: "Plan", paper: str, name: str) -> list[str]:
     """The results that a table's page waits for: of a run of another config none, of its own all that can be made here."""
     if plan.run.table != f"{paper}/{name}":
         return []
-    numbers = (number for number in table(paper, name).numbers if number.value)
-    cells = [files(plan, where) for number in numbers if planned(plan, where := number.where) and not isinstance(where, str)]
+    cells = [files(plan, number.where) for number in table(paper, name).numbers if planned(plan, number)]
     return list(dict.fromkeys(path for cell in cells for seed in cell.values() for each in seed for path in each))
 
 
@@ -120,7 +119,8 @@ def spec(plan: "Plan", paper: str, name: str) -> dict[str, Any]:
 
     shown, own = table(paper, name), plan.run.table == f"{paper}/{name}"
     of_table = plan if own else Plan(config(paper, name) | {"results": plan.root})
-    run = of_table.run
+    run, numbers = of_table.run, [_number(of_table, number, own) for number in shown.numbers]
+    lines = list(dict.fromkeys(line for number in numbers for line in number.get("missing", [])))
     return {
         "paper": shown.paper,
         "title": shown.title,
@@ -128,7 +128,9 @@ def spec(plan: "Plan", paper: str, name: str) -> dict[str, Any]:
         "caption": shown.caption,
         "columns": list(shown.columns),
         "rows": list(shown.rows),
-        "numbers": [_number(of_table, number, own) for number in shown.numbers],
+        "missing": lines,
+        # by their places among these: a command line is no longer than 128 kB
+        "numbers": [number | {"missing": [lines.index(line) for line in number.get("missing", [])]} for number in numbers],
         "command": command(paper, name, plan.root),
         "assumed": assumptions(paper, name),
         "about": {key: list(getattr(run, key)) for key in ("datasets", "protocols", "students")}
@@ -139,15 +141,13 @@ def spec(plan: "Plan", paper: str, name: str) -> dict[str, Any]:
 def _number(plan: "Plan", number: Number, own: bool) -> dict[str, Any]:
     """A printed number, and of ours its files, or why there are none."""
     found: dict[str, Any] = {key: getattr(number, key) for key in ("row", "column", "value", "sd")}
-    if not number.value:
-        return found
-    if isinstance(number.where, str) or "why" in number.where:
-        return found | {"why": number.where if isinstance(number.where, str) else number.where["why"]}
+    if not number.value or number.why:
+        return found | {"why": number.why}
     paths = files(plan, number.where)
     every = [path for seed in paths.values() for each in seed for path in each]
     below = {seed: [[p.removeprefix(f"{plan.root}/") for p in each] for each in of_seed] for seed, of_seed in paths.items()}
     found |= {"class": number.where.get("class")}
-    if own and planned(plan, number.where):
+    if own and planned(plan, number):
         return found | {"files": below}
     if all(Path(path).is_file() for path in every):  # no inputs of the page, so that it tells them by their content
         content = b"".join(Path(path).read_bytes() for path in every)

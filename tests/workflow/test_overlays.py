@@ -172,11 +172,7 @@ def test_a_papers_table_plans(paper, name, data, priors, tiny_clip):
     plan, run = Plenty(deepcopy(found)), found["run"]
     assert plan.targets() == [f"results/papers/{paper}/{name}.html"]
     # the run's lists are those of the numbers that are ours and of its prior, and all of these can be made
-    ours = [
-        number.where
-        for number in published.table(paper, name).numbers
-        if number.value and isinstance(number.where, dict) and "why" not in number.where
-    ]
+    ours = [number.where for number in published.table(paper, name).numbers if number.value and not number.why]
     here = [where for where in ours if where["prior"] == run["prior"]]
     for key, of in (("datasets", "dataset"), ("ipc", "ipc"), ("protocols", "protocol"), ("students", "student")):
         assert set(run[key]) == {each for where in here for each in published.listed(where[of])}
@@ -191,6 +187,14 @@ def test_a_papers_table_plans(paper, name, data, priors, tiny_clip):
     # its head says how it is run
     head = papers.overlay_of(paper, name).read_text().partition("\nrun:")[0]
     assert " ".join(head.replace("#", "").replace("\\", "").split()).count(" ".join(papers.command(paper, name).split())) == 1
+
+
+def test_a_papers_table_is_planned_by_snakemake(data, priors, tmp_path):
+    found = papers.config("manifoldgd", "table8")
+    update_config(found, {"datasets": {"imagenette": {"path": str(data("imagenette"))}}, "priors": {"dit-xl": priors["dit-xl"]}})
+    jobs = Workflow(tmp_path, {key: value for key, value in found.items() if key != "results"}).planned()
+    assert [jobs.count(("train", method)) for method in ("mgd", "manifoldgd")] == [3 * 3, 3 * 3]  # seeds, students
+    assert [rule for rule, _ in jobs if rule in ("paper", "report", "measure")] == ["paper"]
 
 
 @pytest.mark.parametrize("name", MINIATURES)

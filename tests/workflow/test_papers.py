@@ -28,7 +28,8 @@ def lines_of(page: Path) -> dict[tuple[str, str], dict[str, str]]:
 
 def table(monkeypatch: pytest.MonkeyPatch, columns: Mapping[str, Any], printed: str = "40.0") -> None:
     """A table of one row, as if a paper had it; under the config of one that it has."""
-    numbers = [Number("IPC 2", column, printed, "1.5", where) for column, where in columns.items()]
+    cells = {column: ({}, where) if isinstance(where, str) else (where, "") for column, where in columns.items()}
+    numbers = [Number("IPC 2", column, printed, "1.5", *cell) for column, cell in cells.items()]
     made = Table("ManifoldGD", "table8", "A table of <two> methods", list(columns), ["IPC 2"], numbers, "")
     monkeypatch.setattr(published, "papers", lambda: {"manifoldgd": {"table8": made}})
 
@@ -88,15 +89,18 @@ def test_of_several_protocols_the_higher_counts_and_of_several_students_the_mean
             {"repeat": 0, "accuracy": a, "selected": None, "best": None, "failed": "", "per_class": [a, 0.0], "confusion": None}
             for a in accuracies
         ]
+        repeats = repeats or [{"repeat": 0, "failed": "loss is not a number"}]
         return {"repeats": repeats, "test_images": 100, "labels": {"kind": "hard"}}
 
     given = {"a/x": [0.2], "a/y": [0.4], "b/x": [0.5], "b/y": [0.5]}
     monkeypatch.setattr(paper, "read_json", lambda path, _: result(given["/".join(Path(path).with_suffix("").parts[-2:])]))
     files = {"0": [["s/a/x.json", "s/a/y.json"], ["s/b/x.json", "s/b/y.json"]]}
-    number = {"row": "r", "column": "c", "value": "31.25", "sd": "", "files": files, "class": None}
-    assert paper._shown(number, tmp_path).ours == "50.00"
-    assert paper._shown({**number, "files": {"0": files["0"][:1]}}, tmp_path).difference == "-1.25"
-    assert paper._shown({**number, "files": {"0": [["s/a/y.json"]]}, "class": 0}, tmp_path).ours == "40.00"
+    number = {"row": "r", "column": "c", "value": "31.25", "sd": "", "files": files, "class": None, "missing": []}
+    assert paper._shown(number, tmp_path, []).ours == "50.00"
+    assert paper._shown({**number, "files": {"0": files["0"][:1]}}, tmp_path, []).difference == "-1.25"
+    assert paper._shown({**number, "files": {"0": [["s/a/y.json"]]}, "class": 0}, tmp_path, []).ours == "40.00"
+    given["b/x"] = []
+    assert paper._shown(number, tmp_path, []).lacks == ["failed trainings"]
 
 
 def test_a_run_of_another_config_shows_what_is_there(flow, monkeypatch):
@@ -105,9 +109,10 @@ def test_a_run_of_another_config_shows_what_is_there(flow, monkeypatch):
     table(monkeypatch, {"DiT": {**where, "method": "dit"}, "MGD": {**where, "method": "mgd", "prior": "sdxl"}})
     plan = flow.plan()
     assert papers.inputs(plan, "manifoldgd", "table8") == []
-    found = papers.spec(plan, "manifoldgd", "table8")["numbers"]
-    assert [line.partition(":")[0] for line in found[0]["missing"]] == ["datasets.imagenette", "priors.dit-xl.weights"]
-    assert found[1]["missing"] == ['priors.sdxl: of a run of its own, --config \'run={"prior": "sdxl"}\'']
+    spec = papers.spec(plan, "manifoldgd", "table8")
+    found = [[spec["missing"][place] for place in number["missing"]] for number in spec["numbers"]]
+    assert [line.partition(":")[0] for line in found[0]] == ["datasets.imagenette", "priors.dit-xl.weights"]
+    assert found[1] == ['priors.sdxl: of a run of its own, --config \'run={"prior": "sdxl"}\'']
     built = flow.results / "fashion-mini/none/random/ipc2/seed0/students/smoke/convnet3-w32.json"
     for seed in (0, 1, 2):
         copy = flow.results / f"imagenette/sdxl/mgd/ipc10/seed{seed}/students/minimax-hard-256/resnetap10.json"

@@ -20,6 +20,7 @@ from limbeck.stages.common import Spec
 from limbeck.stages.report import below
 
 CSV_COLUMNS = ("row", "column", "paper", "paper_sd", "ours", "ours_sd", "difference", "missing", "not_ours")
+FAILED = "failed trainings: in the cell's results, students/<protocol>/<student>.json"
 KINDS = {"datasets": "data", "priors": "prior", "teachers": "teacher", "extractors": "extractor"}
 
 
@@ -52,7 +53,7 @@ def run(spec: Spec, page: Path) -> None:
 
     page: ``<results>/papers/<paper>/<table>.html``.
     """
-    cells = [_shown(number, page.parents[2]) for number in spec["numbers"]]
+    cells = [_shown(number, page.parents[2], spec["missing"]) for number in spec["numbers"]]
     by_place = {(each.row, each.column): each for each in cells}
     columns, rows = spec["columns"], spec["rows"]
     lines = [[row, *(_text(by_place[row, column]) for column in columns)] for row in rows]
@@ -67,11 +68,9 @@ def run(spec: Spec, page: Path) -> None:
     }
     write_text(page, render("paper.html.jinja", shown))
     write_text(page.with_suffix(".csv"), _csv(cells))
+    head, table = f"{spec['paper']}, {spec['title']}: {spec['caption']}\n", markdown(Table([spec["title"], *columns], lines))
     notes = "".join(f"- {line}\n" for line in missing)
-    table = markdown(Table([spec["title"], *columns], lines))
-    write_text(
-        page.with_suffix(".md"), f"{spec['paper']}, {spec['title']}: {spec['caption']}\n\n{table}" + (f"\n{notes}" if notes else "")
-    )
+    write_text(page.with_suffix(".md"), "\n".join(filter(None, (head, table, notes))))
 
 
 def _reasons(cells: Sequence[Shown]) -> dict[str, list[str]]:
@@ -84,10 +83,11 @@ def _reasons(cells: Sequence[Shown]) -> dict[str, list[str]]:
     return {why: list(dict.fromkeys(names)) for why, names in found.items()}
 
 
-def _shown(number: Mapping[str, Any], results: Path) -> Shown:
+def _shown(number: Mapping[str, Any], results: Path, missing: Sequence[str]) -> Shown:
     found = _ours(below(results, number["files"]), number["class"]) if "files" in number else None
     digits = max(len(number["value"].partition(".")[2]), 1)
     mean, sd = (100 * each for each in found) if found else (math.nan, math.nan)
+    lacks = [FAILED] if "files" in number and found is None else [missing[place] for place in number["missing"]]
     return Shown(
         row=number["row"],
         column=number["column"],
@@ -96,9 +96,7 @@ def _shown(number: Mapping[str, Any], results: Path) -> Shown:
         ours=_printed(mean, digits),
         ours_sd=_printed(sd, digits),
         difference=_printed(mean - float(number["value"]), f"+.{digits}f") if number["value"] else "",
-        missing=["failed trainings: what failed is in the cell's students/*.json"]
-        if "files" in number and found is None
-        else number.get("missing", []),
+        missing=lacks,
         why=number.get("why", ""),
     )
 

@@ -41,13 +41,14 @@ class Published:
 
 @dataclass(frozen=True)
 class Number:
-    """A printed number with its spread (both "" where the table has a dash), and its cell, or why it is none of ours."""
+    """A printed number with its spread (both "" where the table has a dash), its cell, and why that is none of ours, or ""."""
 
     row: str
     column: str
     value: str
     sd: str
-    where: Mapping[str, Any] | str
+    where: Mapping[str, Any]
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,20 +105,20 @@ def _table(paper: str, name: str, content: Mapping[str, Any]) -> Table:
     for row, of_row, printed in rows:
         for (column, of_column), text in zip(columns, printed.split(), strict=True):
             value, _, sd = text.replace("-", "", text == "-").partition("±")
-            where = excepted.get((row, column)) or _where(shared, of_row, of_column)
-            numbers.append(Number(row, column, value, sd, where))
+            where, why = _where(shared, of_row, of_column)
+            numbers.append(Number(row, column, value, sd, where, excepted.get((row, column), why)))
     return Table(paper, name, content["caption"], [column for column, _ in columns], [row for row, *_ in rows], numbers, "")
 
 
-def _where(*parts: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
-    """Their keys together, the later over the earlier, or the first that is a text."""
+def _where(*parts: Mapping[str, Any] | str) -> tuple[dict[str, Any], str]:
+    """Their keys together, the later over the earlier, or none; and what says that it is no cell of ours."""
     found: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, str):
-            return part or NOT_HERE
+            return {}, part or NOT_HERE
         found |= part
-    filled = {key: value.format(**found) for key, value in found.items() if isinstance(value, str) and key != "why"}
-    return found | filled
+    why = found.pop("why", "")
+    return found | {key: value.format(**found) for key, value in found.items() if isinstance(value, str)}, why
 
 
 def name_of(base: str, criterion: str) -> str:
@@ -138,7 +139,7 @@ def by_cell() -> dict[tuple[str, ...], list[Published]]:
     found: dict[tuple[str, ...], list[Published]] = {}
     for each in (table for tables in papers().values() for table in tables.values()):
         for number in each.numbers:
-            if isinstance(number.where, str) or "as" not in number.where or not number.value:
+            if "as" not in number.where or not number.value:
                 continue
             where = number.where
             key = (where["dataset"], str(where["ipc"]), listed(where["protocol"])[0], where["student"], where["as"])
