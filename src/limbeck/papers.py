@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 FOLDER = "workflow/configs"
 ASSUMED = "ASSUME"
+WRAPPED = 116  # characters of a line that is full
 
 
 def overlay_of(paper: str, name: str) -> Path:
@@ -53,19 +54,23 @@ def command(paper: str, name: str, results: str = "results") -> str:
     return f"snakemake --configfile {files} -- {results}/papers/{paper}/{name}.html"
 
 
-def assumptions(paper: str, name: str) -> list[str]:
-    """What the overlays mark as assumed, a text each."""
+def assumptions(paper: str, name: str) -> list[tuple[str, list[str]]]:
+    """What its overlays mark as assumed: a file and the lines that say so, with what they say it of."""
+    return [(path.name, found) for path in overlays(paper, name) if (found := _assumed(path.read_text(encoding="utf-8")))]
+
+
+def _assumed(text: str) -> list[str]:
+    """Its lines that say so, and those that a comment goes on in."""
     found: list[str] = []
-    for path in overlays(paper, name):
-        open_ = False
-        for line in path.read_text(encoding="utf-8").splitlines():
-            _, _, comment = line.partition("#")
-            goes_on = open_ and line.lstrip().startswith("#")
-            open_ = ASSUMED in comment or goes_on
-            if ASSUMED in comment:
-                found.append(comment[comment.index(ASSUMED) + len(ASSUMED) :].lstrip(": "))
-            elif goes_on:
-                found[-1] += f" {comment.strip()}"
+    before = ""  # the comment that may go on
+    for line in (line.strip() for line in text.splitlines()):
+        words = line.strip("# ")
+        goes_on = bool(before and words) and line.startswith("#") and (not words[0].isupper() or len(before) > WRAPPED)
+        if goes_on:
+            found[-1] += f" {words}"
+        elif ASSUMED in line:
+            found.append(" ".join(words.split()))
+        before = line if line.startswith("#") and (goes_on or ASSUMED in line) else ""
     return list(dict.fromkeys(found))
 
 
