@@ -326,7 +326,10 @@ def overview_cells(w):
 
 def paper_cells(w):
     """The results that a paper's table has of ours, where the run's config is that table's."""
-    return papers.inputs(PLAN, w.paper, w.table)
+    try:
+        return papers.inputs(PLAN, w.paper, w.table)
+    except LimbeckError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def report_images(w):

@@ -112,9 +112,10 @@ def missing(plan: "Plan", where: Mapping[str, Any]) -> list[str]:
 
 def inputs(plan: "Plan", paper: str, name: str) -> list[str]:
     """The results that a table's page waits for: of a run of another config none, of its own all that can be made here."""
+    found = table(paper, name)
     if plan.run.table != f"{paper}/{name}":
         return []
-    cells = [files(plan, number.where) for number in table(paper, name).numbers if planned(plan, number)]
+    cells = [files(plan, number.where) for number in found.numbers if planned(plan, number)]
     return list(dict.fromkeys(path for cell in cells for seed in cell.values() for each in seed for path in each))
 
 

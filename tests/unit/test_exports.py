@@ -48,7 +48,15 @@ def make_cell(root: Path, channels: int = 3, shards: int = 2, ipc: int = IPC) ->
 
 def add_students(cell: Path) -> None:
     repeats = [
-        {"repeat": i, "accuracy": value, "selected": None, "best": None, "per_class": [value] * len(CLASSES), "failed": None}
+        {
+            "repeat": i,
+            "accuracy": value,
+            "selected": None,
+            "best": None,
+            "per_class": [value] * len(CLASSES),
+            "confusion": None,
+            "failed": None,
+        }
         for i, value in enumerate((0.7, 0.8))
     ]
     labels = {"kind": "soft", "teacher": "convnet3", "bytes": 9}

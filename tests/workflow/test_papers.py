@@ -147,3 +147,18 @@ def test_a_wrong_key_is_an_error_all_the_same():
     config["run"]["students"] = ["snark"]
     with pytest.raises(LimbeckError, match=r"run\.students: unknown name 'snark'"):
         Plan(config)
+
+
+def test_what_an_overlay_assumes_is_read_with_what_it_is_of():
+    text = """# A head that says nothing.
+run:
+  seeds: [0]   # ASSUME: one
+  # Something else.
+  # The paper prints nothing. ASSUME: this
+  # and that
+  # Another matter
+  # ASSUME: a whole line, which is so long that it is full, and whose next one therefore goes on although it begins with
+  # ImageNet
+"""
+    long = "ASSUME: a whole line, which is so long that it is full, and whose next one therefore goes on although it begins with ImageNet"
+    assert papers._assumed(text) == ["seeds: [0] # ASSUME: one", "The paper prints nothing. ASSUME: this and that", long]
