@@ -1,5 +1,6 @@
 """The benchmarks' overlays: each plans the papers' settings on a miniature of its data set, and runs whole on it, made small."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -160,10 +161,12 @@ class Plenty(Plan):
 def test_a_papers_table_plans(paper, name, data, priors, tiny_clip):
     found = papers.config(paper, name)
     weights = {key: str(tiny_clip) for key in found["extractors"]}
+    # a benchmark, or one of other sizes
+    benchmarks_of = {each: re.sub(r"-\d+$", "", each) for each in found["run"]["datasets"]}
     update_config(
         found,
         {
-            "datasets": {each: {"path": str(data(each))} for each in found["run"]["datasets"] if each in MINIATURES},
+            "datasets": {each: {"path": str(data(name))} for each, name in benchmarks_of.items() if name in MINIATURES},
             "priors": {key: value for key, value in priors.items() if key in found["priors"]},
             "extractors": {key: {"kind": "clip", "weights": path} for key, path in weights.items()},
             "teachers": {"resnet18": {"weights": None}},
