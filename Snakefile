@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from limbeck import commit, records, resources, warm
+from limbeck import commit, papers, records, resources, warm
 from limbeck.config import OF_PRIOR, TEACHER
 from limbeck.derived import TUNED_FAMILIES
 from limbeck.errors import LimbeckError
@@ -92,6 +92,8 @@ wildcard_constraints:
     protocol="[A-Za-z0-9._-]+",
     repeat=r"\d+",
     student="[A-Za-z0-9._-]+",
+    paper="[a-z0-9]+",
+    table="[A-Za-z0-9]+",
 
 
 include: "rules/common.smk"

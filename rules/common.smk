@@ -324,6 +324,14 @@ def overview_cells(w):
     return list(dict.fromkeys(files))
 
 
+def paper_cells(w):
+    """The results that a paper's table has of ours, where the run's config is that table's."""
+    try:
+        return papers.inputs(PLAN, w.paper, w.table)
+    except LimbeckError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def report_images(w):
     """The first seed's distilled shards of every row that has any."""
     return PLAN.report_inputs(w.dataset, int(w.ipc))["distilled"]

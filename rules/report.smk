@@ -66,3 +66,30 @@ rule overview:
         spec=spec("overview"),
     shell:
         "exec python -m limbeck --threads {threads} --log {log:q} overview --spec {params.spec:q} --page {output.page:q} --prov {output.prov:q}"
+
+
+rule paper:
+    input:
+        paper_cells,
+    output:
+        page=report(
+            f"{R}/papers/{{paper}}/{{table}}.html",
+            caption="../workflow/report/paper.rst",
+            category="papers",
+            labels={"paper": "{paper}", "table": "{table}"},
+        ),
+        csv=f"{R}/papers/{{paper}}/{{table}}.csv",
+        md=f"{R}/papers/{{paper}}/{{table}}.md",
+        prov=f"{R}/papers/{{paper}}/{{table}}.prov.json",
+    log:
+        f"{R}/logs/paper/{{paper}}.{{table}}.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=memory("paper"),
+        runtime=runtime("paper"),
+    params:
+        spec=spec("paper"),
+    shell:
+        "exec python -m limbeck --threads {threads} --log {log:q} paper --spec {params.spec:q} --page {output.page:q} --prov {output.prov:q}"

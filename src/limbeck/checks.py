@@ -3,16 +3,19 @@
 Every failure is one line that names the key, the value and what is allowed.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.config import DIFT, RESERVED, TEACHER, VAE
+from limbeck.data.paths import local_folder
 from limbeck.derived import lineage
 from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, Method
 from limbeck.priors.files import INDEX, class_table, known_classes, match_classes
 from limbeck.priors.prompts import prompts
-from limbeck.priors.weights import factor
+from limbeck.priors.weights import FORBIDDEN, cache_alone, factor, hub_folder
 from limbeck.resolution import check_ipc, check_reencoded
 from limbeck.students.construct import misfit
 from limbeck.students.registry import STUDENTS, architecture
@@ -52,7 +55,37 @@ def check(plan: "Plan") -> None:
         plan.methods(ipc)
     for dataset in run.datasets:
         plan.known("run.datasets", dataset, plan.config.datasets)
-        _dataset(plan, dataset)
+        if run.table is None:  # of a paper's table whatever is here is made
+            _dataset(plan, dataset)
+            for ipc in run.ipc:
+                for name in (*plan.methods(ipc), *(r for r in run.references if r != FULL)):
+                    _row(plan, dataset, ipc, name)
+
+
+def missing(plan: "Plan", dataset: str, ipc: int, name: str, protocols: Sequence[str]) -> list[str]:
+    """Why a cell cannot be made here, a line for each of what it lacks; none where it can."""
+    method = None if name == FULL else plan.method(name, ipc, dataset)
+    labellers = (each for protocol in protocols for each in plan.labellers(protocol))
+    wanted: list[Callable[[], object]] = [partial(plan.source, dataset), *(partial(_given, plan, each) for each in labellers)]
+    if method is not None:
+        prior = plan.config.priors[method.prior]
+        priors = filter(None, (plan.vae_of(method.prior), prior.refiner)) if method.needs_prior else ()
+        extractors = dict.fromkeys((plan.dataset(dataset).extractor, method.features, (method.keep or {}).get("extractor")))
+        wanted += [partial(_weights, plan, each) for each in priors]
+        wanted += [partial(_extractor, plan, each) for each in extractors if each in plan.config.extractors]
+    # what is in the data can be checked where all is here
+    found = _failures(wanted) or _failures([partial(_dataset, plan, dataset)])
+    return found or ([] if method is None else _failures([partial(_row, plan, dataset, ipc, name)]))
+
+
+def _failures(parts: Sequence[Callable[[], object]]) -> list[str]:
+    found = []
+    for part in parts:
+        try:
+            part()
+        except LimbeckError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
 
 
 def _evaluation(plan: "Plan") -> None:
@@ -68,8 +101,8 @@ def _evaluation(plan: "Plan") -> None:
         plan.known(f"teachers.{name}.student", teacher.student, STUDENTS)
         if plan.protocol(teacher.protocol, f"teachers.{name}.protocol").labels == "soft":
             raise LimbeckError(f"teachers.{name}.protocol: {teacher.protocol!r} has soft labels, a teacher learns from hard ones")
-        if teacher.weights is not None and not Path(teacher.weights).is_file():
-            raise LimbeckError(f"teachers.{name}.weights: no file {teacher.weights}")
+        if run.table is None:
+            _given(plan, name)
         for member in teacher.members or ():
             plan.known(f"teachers.{name}.members", member, teachers)
             if teachers[member].members:
@@ -82,7 +115,23 @@ def _evaluation(plan: "Plan") -> None:
         plan.known("run.students", student, STUDENTS)
     for extractor in run.extractors:
         plan.known("run.extractors", extractor, dict.fromkeys(plan.config.extractor_names))
-        plan.extractor_files(extractor)
+        if run.table is None:
+            plan.extractor_files(extractor)
+
+
+def _extractor(plan: "Plan", name: str) -> None:
+    """An extractor's weights: files that are here, or a hub name that is or may be fetched."""
+    plan.extractor_files(name)
+    weights, cache = plan.config.extractors[name].weights, cache_alone(plan.config.offline)
+    if local_folder(weights) is None and not Path(weights).is_file() and cache and hub_folder(weights) is None:
+        raise LimbeckError(f"extractors.{name}.weights: {weights} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}")
+
+
+def _given(plan: "Plan", teacher: str) -> None:
+    """Weights of a teacher that is not trained here."""
+    weights = plan.config.teachers[teacher].weights
+    if weights is not None and not Path(weights).is_file():
+        raise LimbeckError(f"teachers.{teacher}.weights: no file {weights}")
 
 
 def _tuning(plan: "Plan", name: str) -> None:
@@ -119,7 +168,6 @@ def _divided(plan: "Plan", name: str, key: str, dataset: str, view: str) -> None
 
 
 def _dataset(plan: "Plan", dataset: str) -> None:
-    counts = plan.counts(dataset)
     spec = plan.dataset(dataset)
     if spec.views[spec.view].resize == "windows":
         raise LimbeckError(f"datasets.{dataset}.views.{spec.view}: students cannot be trained on windows; name another view first")
@@ -129,29 +177,32 @@ def _dataset(plan: "Plan", dataset: str) -> None:
     _students(plan, dataset)
     plan.source(dataset).counts("test")
     plan.extractor_files(plan.dataset(dataset).extractor)
-    for ipc in plan.run.ipc:
-        for name in (*plan.methods(ipc), *(r for r in plan.run.references if r != FULL)):
-            method = plan.method(name, ipc, dataset)
-            check_ipc(method, ipc)
-            if method.discovery is not None and counts.min() < ipc:
-                short = plan.source(dataset).classes[int(counts.argmin())]
-                most = f"{'at most ' if plan.dataset(dataset).source == 'pseudo' else ''}{counts.min()}"
-                raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
-            plan.extractor_files(method.features)
-            keep = method.keep or {}
-            plan.extractor_files(keep.get("extractor"))
-            if (keep.get("real_images") or 0) > counts.min():
-                short = f"the {counts.min()} of class {plan.source(dataset).classes[int(counts.argmin())]!r} of {dataset}"
-                raise LimbeckError(f"methods.{name}.real_images: {keep['real_images']} is more than {short}")
-            for seed in plan.seeds(ipc) if method.imported else ():
-                plan.imported(name, ipc, dataset, seed)
-            if method.needs_prior:
-                _prior(plan, method.prior, dataset)
-            if (method.inversion is not None or method.judge == "prior") and (parent := plan.parent(dataset)):
-                _prior(plan, method.prior, parent)  # whose classes are inverted or scored, all of them
-            if plan.reencodes:
-                check_reencoded(method, plan.run.prior)
-            _patches(plan, method, dataset, ipc)
+
+
+def _row(plan: "Plan", dataset: str, ipc: int, name: str) -> None:
+    """A method, or a reference that is drawn, on what it needs."""
+    counts = plan.counts(dataset)
+    method = plan.method(name, ipc, dataset)
+    check_ipc(method, ipc)
+    if method.discovery is not None and counts.min() < ipc:
+        short = plan.source(dataset).classes[int(counts.argmin())]
+        most = f"{'at most ' if plan.dataset(dataset).source == 'pseudo' else ''}{counts.min()}"
+        raise LimbeckError(f"run.ipc: {ipc} images per class asked of {name}, but class {short!r} of {dataset} has {most}")
+    plan.extractor_files(method.features)
+    keep = method.keep or {}
+    plan.extractor_files(keep.get("extractor"))
+    if (keep.get("real_images") or 0) > counts.min():
+        short = f"the {counts.min()} of class {plan.source(dataset).classes[int(counts.argmin())]!r} of {dataset}"
+        raise LimbeckError(f"methods.{name}.real_images: {keep['real_images']} is more than {short}")
+    for seed in plan.seeds(ipc) if method.imported else ():
+        plan.imported(name, ipc, dataset, seed)
+    if method.needs_prior:
+        _prior(plan, method.prior, dataset)
+    if (method.inversion is not None or method.judge == "prior") and (parent := plan.parent(dataset)):
+        _prior(plan, method.prior, parent)  # whose classes are inverted or scored, all of them
+    if plan.reencodes:
+        check_reencoded(method, plan.run.prior)
+    _patches(plan, method, dataset, ipc)
 
 
 def _students(plan: "Plan", dataset: str) -> None:

@@ -582,6 +582,15 @@ def overview(*, spec: SpecOption, prov: ProvOption, page: Path = typer.Option())
 
 
 @app.command()
+def paper(*, spec: SpecOption, prov: ProvOption, page: Path = typer.Option()) -> None:
+    """A paper's table with ours beside it, what is missing named."""
+    from limbeck.stages.paper import run
+
+    with _stage(spec, prov, {}) as s:
+        run(s, page)
+
+
+@app.command()
 def generate(
     statistics: list[Path] = typer.Argument(help="a dataset's statistics artifact, every shard of it"),
     *,

@@ -449,6 +449,11 @@ class Run(Model):
         (TEACHER,),
         description="in whose features the metrics are: 'teacher' (built in) or names under 'extractors'; tables print the first's",
     )
+    table: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+/[A-Za-z0-9]+$", strict=True)] | None = Field(
+        None,
+        description="a paper's table, PAPER/TABLE: the run builds those of its cells that can be made here, and its page, which "
+        "says of the others what is missing (workflow/configs/papers)",
+    )
 
 
 class Config(Model):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import components
+from limbeck import components, papers
 from limbeck.config import TEACHER
 from limbeck.methods import FULL, Method
-from limbeck.report.published import FILE as PUBLISHED
+from limbeck.report.published import FILES as PUBLISHED
 from limbeck.report.published import name_of
 from limbeck.students.registry import STUDENTS, architecture
 
@@ -113,7 +113,7 @@ def _report(plan: "Plan", w: Wildcards) -> Spec:
         "extractors": list(plan.run.extractors),
         **_below(plan, plan.diagnostics(w["dataset"], ipc)),
         "page": _hash(*PAGE),
-        "published": _hash(PUBLISHED),
+        "published": _hash(*PUBLISHED),
     }, []
 
 
@@ -131,8 +131,12 @@ def _overview(plan: "Plan", w: Wildcards) -> Spec:
         "protocols": list(plan.run.protocols),
         "students": list(plan.run.students),
         "page": _hash(*PAGE),
-        "published": _hash(PUBLISHED),
+        "published": _hash(*PUBLISHED),
     }, []
+
+
+def _paper(plan: "Plan", w: Wildcards) -> Spec:
+    return {**papers.spec(plan, w["paper"], w["table"]), "page": _hash(*PAGE)}, []
 
 
 def _cells(plan: "Plan", dataset: str, ipc: int) -> dict[str, dict[str, str]]:
@@ -172,4 +176,5 @@ EVALUATION: dict[str, Callable[["Plan", Wildcards], Spec]] = {
     "train": _train,
     "report": _report,
     "overview": _overview,
+    "paper": _paper,
 }

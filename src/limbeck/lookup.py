@@ -33,7 +33,16 @@ from limbeck.methods import (
 )
 from limbeck.metrics.files import folder_files, script_file
 from limbeck.priors.files import INDEX, OPTIONAL
-from limbeck.priors.weights import cache_alone, complaint, has_optional, hub_folder, native_size, vae_complaint, vae_folder
+from limbeck.priors.weights import (
+    FORBIDDEN,
+    cache_alone,
+    complaint,
+    has_optional,
+    hub_folder,
+    native_size,
+    vae_complaint,
+    vae_folder,
+)
 from limbeck.protocols import Protocol
 from limbeck.resolution import check_reencoded, resolve
 from limbeck.settings import Settings
@@ -43,7 +52,6 @@ from limbeck.students.registry import STUDENTS
 T = TypeVar("T")
 PATHS = {"path", "weights", "vae", "results"}  # keys of files and folders
 LONGEST = (255, 4000)  # bytes of a file's name, and of a path
-FORBIDDEN = "and is not fetched offline: set offline: false (and no HF_HUB_OFFLINE in the environment), or name a folder"
 
 
 class Lookup:

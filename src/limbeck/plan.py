@@ -42,6 +42,11 @@ class Plan(Lookup):
         checks.check(self)
 
     @functools.cache  # noqa: B019
+    def missing(self, dataset: str, ipc: int, method: str, protocols: tuple[str, ...]) -> list[str]:
+        """Why a cell of a paper's table cannot be made on this machine, a line for each of what it lacks; none where it can."""
+        return checks.missing(self, dataset, ipc, method, protocols)
+
+    @functools.cache  # noqa: B019
     def stored_prior(self, prior: str, part: str = "") -> list[str]:
         """What jobs read of a stored prior: its index, its files or those of one part, and its manifest."""
         files = [name for name in LAYOUTS[self.layout(prior)][1:] if name.startswith(part)]
@@ -216,6 +221,8 @@ class Plan(Lookup):
 
     def targets(self) -> list[str]:
         """What ``snakemake`` builds when no target is named."""
+        if self.run.table is not None:
+            return [f"{self.root}/papers/{self.run.table}.html"]
         pages = [self.target(dataset, ipc) for dataset in self.run.datasets for ipc in self.run.ipc]
         return pages + [f"{self.root}/{dataset}/summary.html" for dataset in self.run.datasets if self.several_ipcs]
 

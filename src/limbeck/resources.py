@@ -597,6 +597,10 @@ def _overview(plan: Plan, w: Wildcards) -> Need:  # noqa: ARG001
     return Need(plain(TORCH + 100), {"pages": sum(len(plan.rows(ipc)) for ipc in plan.run.ipc)})
 
 
+def _paper(plan: Plan, w: Wildcards) -> Need:  # noqa: ARG001
+    return Need(plain(TORCH + 100), {"pages": 1})
+
+
 def _take(plan: Plan, w: Wildcards) -> Need:
     n = shard_images(plan, w, w.get("split", "train"))
     return Need(plain(PLAIN + 100), {"rows": n, "io": n * pixels(plan, w["dataset"], w.get("view"))})
@@ -641,6 +645,7 @@ ESTIMATES: dict[str, Callable[[Plan, Wildcards], Need]] = {
     "train": _train,
     "report": _report,
     "overview": _overview,
+    "paper": _paper,
 }
 # what a stage's process loads besides; all others need PyTorch
 LIGHT = ("ingest", "label", "hold_out", "take", "localize", "pick", "imported", "choose", "keep", "pngs")

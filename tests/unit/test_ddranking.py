@@ -1,6 +1,5 @@
 """DD-Ranking's scores against their formulas written out, and the papers' numbers against what can be known of them."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -9,10 +8,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, METHODS
 from limbeck.protocols import PROTOCOLS
 from limbeck.report.ddranking import ars, highest, lrs
-from limbeck.report.published import FILE, TUNED, lookup, name_of
+from limbeck.report.published import TUNED, by_cell, lookup, name_of, papers
+from limbeck.report.published import table as table_of
 from limbeck.students.registry import STUDENTS
 
 CONFIGS = Path(__file__).parents[2] / "workflow/configs"
@@ -64,31 +65,60 @@ def test_scores_need_their_rows_and_protocols():
 
 
 def test_published_numbers_are_plausible_and_unique():
-    with FILE.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    known = {
-        "dataset": {path.stem for path in CONFIGS.glob("*.yaml") if "datasets" in yaml.safe_load(path.read_text())},
-        "ipc": {"1", "10", "20", "50", "70", "100"},
-        "protocol": set(PROTOCOLS),
-        "student": set(STUDENTS),
-        "method": {*METHODS, *TUNED.values(), FULL},
-    }
-    for name, values in known.items():
-        assert {row[name] for row in rows} <= values
-    keys = [(*(row[name] for name in known), row["source"]) for row in rows]
-    assert len(keys) == len(set(keys)) == 778
+    known = (
+        {path.stem for path in CONFIGS.glob("*.yaml") if "datasets" in yaml.safe_load(path.read_text())},
+        {"1", "10", "20", "50", "70", "100"},
+        set(PROTOCOLS),
+        set(STUDENTS),
+        {*METHODS, *TUNED.values(), FULL},
+    )
+    for values, found in zip(known, zip(*by_cell(), strict=True), strict=True):
+        assert set(found) <= values
+    assert sum(map(len, by_cell().values())) == 778
     chance = {"imagenet1k": 0.1, "imagenet100": 1, "tiny_imagenet": 0.5, "cifar100": 1}
-    for row in rows:
-        assert 2 * chance.get(row["dataset"], 5) < float(row["accuracy"]) < 100
-        assert row["sd"] == "" or 0 <= float(row["sd"]) < 5
+    for (dataset, _, protocol, student, _), numbers in by_cell().items():
+        assert len({number.source for number in numbers}) == len(numbers)
+        for number in numbers:
+            assert 2 * chance.get(dataset, 5) < float(number.accuracy) < 100
+            assert number.sd == "" or 0 <= float(number.sd) < 5
         # batch norms under soft labels, affine instance norms under hard ones
-        assert ("soft" in row["protocol"]) or row["student"] not in ("resnet18", "resnet101")
-        assert ("soft" not in row["protocol"]) or row["student"] not in ("resnet18-in", "resnetap10", "convnet6")
+        assert ("soft" in protocol) or student not in ("resnet18", "resnet101")
+        assert ("soft" not in protocol) or student not in ("resnet18-in", "resnetap10", "convnet6")
         # CIFAR is trained longer by D3HR, ImageNet at 224 pixels by RDED
-        if row["protocol"].startswith("d3hr-soft"):
-            assert row["protocol"].endswith(("-400", "-1000")) == row["dataset"].startswith("cifar")
-        if row["protocol"].startswith("rded-soft"):
-            assert row["protocol"].endswith("-224") == row["dataset"].startswith("image")
+        if protocol.startswith("d3hr-soft"):
+            assert protocol.endswith(("-400", "-1000")) == dataset.startswith("cifar")
+        if protocol.startswith("rded-soft"):
+            assert protocol.endswith("-224") == dataset.startswith("image")
+
+
+TABLES = [(paper, table) for paper, tables in papers().items() for table in tables.values()]
+
+
+def test_the_papers_tables_are_whole():
+    assert {(paper, table.name) for paper, table in TABLES if not table.omitted} == {
+        tuple(path.stem.split("-")) for path in (CONFIGS / "papers").glob("*.yaml")
+    }
+    for _, table in TABLES:
+        assert bool(table.omitted) != bool(table.numbers)
+        assert len(set(table.columns)) == len(table.columns)
+        assert len(set(table.rows)) == len(table.rows)
+        for number in table.numbers:
+            assert not number.value or 0 < float(number.value) < 100
+            assert not number.sd or 0 <= float(number.sd) < 10
+
+
+@pytest.mark.parametrize(
+    ("paper", "name", "said"),
+    [
+        ("snark", "table1", "papers/snark/table1: no such table; known: coda, d3hr, ims3, manifoldgd, patches"),
+        ("coda", "figure99", "papers/coda/figure99: no such table; known: table1, "),
+        ("ims3", "table9", "papers/ims3/table9: minutes of the authors' machine"),
+    ],
+)
+def test_a_table_that_is_not_here_says_why(paper, name, said):
+    with pytest.raises(LimbeckError) as error:
+        table_of(paper, name)
+    assert str(error.value).startswith(said)
 
 
 def test_published_numbers_are_found_by_their_cell():

@@ -1,5 +1,6 @@
 """The benchmarks' overlays: each plans the papers' settings on a miniature of its data set, and runs whole on it, made small."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from limbeck import papers
 from limbeck.artifacts import DISTILLED
 from limbeck.data import benchmarks
 from limbeck.errors import LimbeckError
 from limbeck.plan import Plan
+from limbeck.report import published
 from limbeck.store import Artifact
 from tests import miniatures, tiny_priors
 from tests.conftest import ROOT, Workflow
@@ -48,21 +51,14 @@ MINIATURES: dict[str, Callable[[Path], Path]] = {
 # overlays that differ in their data set alone are planned and run together
 TOGETHER = [LETTERS, *((name,) for name in MINIATURES if name not in LETTERS)]
 FEW = {"imagenet100": 2, "imagenet1k": 2, "tiny_imagenet": 2}  # images per class where there are fewer than IMAGES
-PAPERS = [
-    ("manifoldgd", ("imagenet1k",)),
-    ("coda", ("imagenette", "imagewoof", "imageidc", "imagenet1k", "places365")),
-    ("ims3", ("imagenette", "imagewoof", "imageidc", "imagenet100", "imagenet1k")),
-    ("d3hr", ("imagewoof",)),
-    ("patches", ("imagenette", "imagewoof", "imagenet100", "imagenet1k")),
-    ("patches_small", ("cifar10", "cifar100", "tiny_imagenet")),
-]
+TEXT_PRIORS = ("imagenette", "imagewoof", "imageidc", "imagenet1k", "places365")
+TABLES = [(paper, name) for paper, tables in published.papers().items() for name, table in tables.items() if not table.omitted]
 
 
 def test_every_overlay_is_tested():
     own = {"coda_few_labels"}  # of the embedded benchmark
     found = {path.stem for path in CONFIGS.glob("*.yaml") if "datasets" in yaml.safe_load(path.read_text())}
     assert found - own == set(MINIATURES)
-    assert {path.stem for path in (CONFIGS / "papers").glob("*.yaml")} == {paper for paper, _ in PAPERS}
     assert len(MINIATURES) == 14
 
 
@@ -85,9 +81,11 @@ def priors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     plain = {"variant": None, "dtype": "float32"}
     return {
         "dit-xl": {"weights": str(tiny_priors.dit(folder / "dit256", names, 256))},
+        "dit-xl-512": {"weights": str(tiny_priors.dit(folder / "dit512", names, 512))},
         "small": {"weights": str(tiny_priors.dit(folder / "dit32", names))},
         "sdxl": {"weights": str(tiny_priors.sdxl(folder / "xl")), **plain},
         "sd15": {"weights": str(tiny_priors.sd(folder / "sd")), **plain},
+        "sd3": {"weights": str(tiny_priors.sd3(folder / "sd3")), **plain},
     }
 
 
@@ -98,7 +96,7 @@ def planned_as_it_is(found: dict[str, Any], data: Callable[[str], Path], priors:
     here = {
         "run": {"ipc": [FEW.get(names[0], IMAGES)]},
         "datasets": {name: {"path": str(data(name))} for name in names},
-        "priors": {key: value for key, value in priors.items() if key != "small"},
+        "priors": {key: value for key, value in priors.items() if key not in ("small", "dit-xl-512", "sd3")},
         "methods": {"s3": {"extractor": "teacher"}, "ims3": {"extractor": "teacher"}},
         "teachers": {"resnet18": {"weights": None}},
     }
@@ -145,19 +143,61 @@ def test_every_ipc_of_an_overlay_has_its_rows_and_seeds(name):
         assert not isinstance(run[key], dict) or set(run[key]) == set(run["ipc"])
 
 
-@pytest.mark.parametrize(("paper", "name"), [(paper, name) for paper, names in PAPERS for name in names])
-def test_a_papers_overlay_lies_over_a_benchmarks(paper, name, data, priors):
-    found = config(ROOT / "config.yaml", CONFIGS / f"{name}.yaml", CONFIGS / f"papers/{paper}.yaml")
+@pytest.mark.parametrize("name", TEXT_PRIORS)
+def test_text_priors_lie_over_a_benchmarks_overlay(name, data, priors):
+    found = config(ROOT / "config.yaml", CONFIGS / f"{name}.yaml", CONFIGS / "text_priors.yaml")
     planned_as_it_is(found, data, priors)
-    if paper == "patches" and name in FEW:  # a mosaic has four images of a class
-        found["run"]["methods"] = [method for method in found["run"]["methods"] if method not in ("patches_mosaic", "rded")]
-    if paper == "patches":
-        found["run"]["ipc"] = [2]
-    plan = Plan(found)
-    assert {key: found["run"][key] for key in ("protocols", "students")} == {
-        key: list(getattr(plan.run, key)) for key in ("protocols", "students")
-    }
-    assert plan.targets() == [f"results/{name}/ipc{found['run']['ipc'][0]}/summary.html"]
+    assert Plan(found).targets() == [f"results/{name}/ipc{found['run']['ipc'][0]}/summary.html"]
+
+
+class Plenty(Plan):
+    """A plan over data sets of which every class has thousands of images, whatever a miniature has."""
+
+    def counts(self, dataset: str) -> np.ndarray:
+        return np.full(len(self.source(dataset).classes), 5000)
+
+
+@pytest.mark.parametrize(("paper", "name"), TABLES)
+def test_a_papers_table_plans(paper, name, data, priors, tiny_clip):
+    found = papers.config(paper, name)
+    weights = {key: str(tiny_clip) for key in found["extractors"]}
+    # a benchmark, or one of other sizes
+    benchmarks_of = {each: re.sub(r"-\d+$", "", each) for each in found["run"]["datasets"]}
+    update_config(
+        found,
+        {
+            "datasets": {each: {"path": str(data(name))} for each, name in benchmarks_of.items() if name in MINIATURES},
+            "priors": {key: value for key, value in priors.items() if key in found["priors"]},
+            "extractors": {key: {"kind": "clip", "weights": path} for key, path in weights.items()},
+            "teachers": {"resnet18": {"weights": None}},
+        },
+    )
+    plan, run = Plenty(deepcopy(found)), found["run"]
+    assert plan.targets() == [f"results/papers/{paper}/{name}.html"]
+    # the run's lists are those of the numbers that are ours and of its prior, and all of these can be made
+    ours = [number.where for number in published.table(paper, name).numbers if number.value and not number.why]
+    here = [where for where in ours if where["prior"] == run["prior"]]
+    for key, of in (("datasets", "dataset"), ("ipc", "ipc"), ("protocols", "protocol"), ("students", "student")):
+        assert set(run[key]) == {each for where in here for each in published.listed(where[of])}
+    assert {*run["methods"], *run["references"]} == {where["method"] for where in here}
+    waited = {(parts[1], parts[3]) for path in papers.inputs(plan, paper, name) if (parts := path.split("/"))}
+    assert waited == {(where["dataset"], where["method"]) for where in ours if papers.of_run(plan, where)}
+    # and the others' in a run from theirs
+    for prior in {where["prior"] for where in ours}:
+        found["run"]["prior"] = prior
+        plan = plan if prior == plan.run.prior else Plenty(deepcopy(found))
+        assert [line for where in ours if where["prior"] == prior for line in papers.missing(plan, where)] == []
+    # its head says how it is run
+    head = papers.overlay_of(paper, name).read_text().partition("\nrun:")[0]
+    assert " ".join(head.replace("#", "").replace("\\", "").split()).count(" ".join(papers.command(paper, name).split())) == 1
+
+
+def test_a_papers_table_is_planned_by_snakemake(data, priors, tmp_path):
+    found = papers.config("manifoldgd", "table8")
+    update_config(found, {"datasets": {"imagenette": {"path": str(data("imagenette"))}}, "priors": {"dit-xl": priors["dit-xl"]}})
+    jobs = Workflow(tmp_path, {key: value for key, value in found.items() if key != "results"}).planned()
+    assert [jobs.count(("train", method)) for method in ("mgd", "manifoldgd")] == [3 * 3, 3 * 3]  # seeds, students
+    assert [rule for rule, _ in jobs if rule in ("paper", "report", "measure")] == ["paper"]
 
 
 @pytest.mark.parametrize("name", MINIATURES)

@@ -258,4 +258,5 @@ WRITTEN: dict[str, Callable[[Plan, Wildcards], float]] = {
     "train": _train,
     "report": _report,
     "overview": lambda plan, w: float(PAGE),  # noqa: ARG005
+    "paper": lambda plan, w: float(PAGE),  # noqa: ARG005
 }

@@ -31,6 +31,7 @@ MODEL = "diffusion_pytorch_model.safetensors"
 ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 ADDED = "text_time"  # SDXL's conditions, which tell its UNet from Stable Diffusion's
 TABLE = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
+FORBIDDEN = "and is not fetched offline: set offline: false (and no HF_HUB_OFFLINE in the environment), or name a folder"
 
 
 def hub_folder(name: str) -> Path | None:
