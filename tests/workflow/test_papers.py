@@ -77,7 +77,7 @@ def test_our_number_stands_beside_the_papers(flow, monkeypatch):
     assert f"<b>{mean:.1f} ± " in text
     assert "1 of 2 numbers are ours too" in text
     assert "priors.tiny.weights: missing in /nowhere/tiny: model_index.json" in found["IPC 2", "DiT"]["missing"]
-    assert "missing: prior tiny" in text
+    assert 'title="prior tiny">missing <a href="#missing">1</a>' in text
     assert found["IPC 2", "Others"]["not_ours"] == NOT_HERE
     assert "A table of &lt;two&gt; methods" in text
     assert f"{mean:.1f}" in page.with_suffix(".md").read_text()
@@ -135,7 +135,7 @@ def test_without_data_and_prior_the_page_says_what_is_missing(tmp_path):
         assert data.startswith("datasets.imagenette: ")
         assert "data/imagenette2" in data
         assert prior.startswith("dit-xl.weights: facebook/DiT-XL-2-256 is ")
-    assert "missing: data imagenette,<br>prior dit-xl" in text
+    assert 'title="data imagenette, prior dit-xl">missing <a href="#missing">1, 2</a>' in text
     assert "0 of 6 numbers are ours too" in text
     assert "workflow/configs/imagenette.yaml workflow/configs/papers/manifoldgd-table8.yaml" in text
     assert "r is a quantile" in text  # an ASSUME of the benchmark's overlay
