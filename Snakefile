@@ -36,9 +36,10 @@ except LimbeckError as error:
 
 R = PLAN.root
 # of every job: what a network is asked for, and that nobody is told
-if PLAN.config.offline:
-    os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.update(
+    {"HF_HUB_DISABLE_TELEMETRY": "1"},
+    **({"HF_HUB_OFFLINE": "1"} if PLAN.config.offline else {}),
+)
 # of every job that computes with networks; a profile's `resources: [gpu=N]` says how many of them a machine takes at once
 GPUS = int(os.environ.get("LIMBECK_DEVICE") == "cuda")
 # used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
