@@ -265,11 +265,10 @@ def test_a_target_outside_the_run_finds_its_fit_and_embedding():
 def test_the_overlay_for_ones_own_images_can_be_planned(tmp_path, page):
     text = (ROOT / page).read_text()
     over = yaml.safe_load(text.split("```yaml")[1].split("```")[0])
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for i in range(10):
-                Image.new("RGB", (40, 40)).save(tmp_path / split / name / f"{i}.png")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(100):
+            Image.new("RGB", (40, 40)).save(tmp_path / name / f"{i}.png")
     over["datasets"]["mine"]["path"] = str(tmp_path)
     base = yaml.safe_load((ROOT / "config.yaml").read_text())
     update_config(base, over)
