@@ -15,7 +15,7 @@ from limbeck.errors import LimbeckError
 from limbeck.methods import FULL, Method
 from limbeck.priors.files import INDEX, class_table, known_classes, match_classes
 from limbeck.priors.prompts import prompts
-from limbeck.priors.weights import FORBIDDEN, cache_alone, factor, hub_folder
+from limbeck.priors.weights import cache_alone, factor, hub_folder, not_cached
 from limbeck.resolution import check_ipc, check_reencoded
 from limbeck.students.construct import misfit
 from limbeck.students.registry import STUDENTS, architecture
@@ -124,7 +124,7 @@ def _extractor(plan: "Plan", name: str) -> None:
     plan.extractor_files(name)
     weights, cache = plan.config.extractors[name].weights, cache_alone(plan.config.offline)
     if local_folder(weights) is None and not Path(weights).is_file() and cache and hub_folder(weights) is None:
-        raise LimbeckError(f"extractors.{name}.weights: {weights} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}")
+        raise LimbeckError(f"extractors.{name}.weights: {not_cached(weights, cache)}")
 
 
 def _given(plan: "Plan", teacher: str) -> None:

@@ -112,7 +112,7 @@ def _weights(found: Lookup, name: str) -> str:
     if spec.weights is None:
         return "made by the run"
     if found.weights_at(name) is None:
-        return "to be fetched" + (" (offline: false)" if cache_alone(found.config.offline) else "")
+        return "not here; offline: false fetches it" if cache_alone(found.config.offline) else "to be fetched"
     if complaint := found.weights_complaint(name) or found.vae_complaint(name):
         return complaint
     if found.local_weights(name) is None:

@@ -34,12 +34,12 @@ from limbeck.methods import (
 from limbeck.metrics.files import folder_files, script_file
 from limbeck.priors.files import INDEX, OPTIONAL
 from limbeck.priors.weights import (
-    FORBIDDEN,
     cache_alone,
     complaint,
     has_optional,
     hub_folder,
     native_size,
+    not_cached,
     vae_complaint,
     vae_folder,
 )
@@ -111,7 +111,7 @@ class Lookup:
             return None  # trained, or stored before
         if folder is not None:
             return complaint(folder, spec.family, spec.variant, spec.t5, partial=fetched and cache is None)
-        return f"{spec.weights} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}" if cache else None
+        return not_cached(spec.weights, cache) if cache else None
 
     def vae_at(self, prior: str) -> Path | None:
         """Where the VAE of a prior of given weights can be looked at; None where it cannot."""
@@ -133,7 +133,7 @@ class Lookup:
         folder = local or hub_folder(other)
         if folder is not None and (local or cache):
             return vae_complaint(vae_folder(folder), self.config.priors[prior].family, self.weights_at(prior))
-        return f"{other} is no folder, nor in the hub's cache {cache}, {FORBIDDEN}" if cache and folder is None else None
+        return not_cached(other, cache) if cache and folder is None else None
 
     @functools.cache  # noqa: B019
     def layout(self, prior: str) -> str:

@@ -71,6 +71,13 @@ def test_a_path_that_no_file_system_has_is_named(key, path):
         plan_with(**{key: value})
 
 
+def test_results_that_are_a_file_are_refused(tmp_path):
+    (tmp_path / "results").write_text("mine")
+    with pytest.raises(LimbeckError, match=r"^results: .*/results is a file; move it, or set 'results' to another folder$"):
+        plan_with(results=str(tmp_path / "results"))
+    assert (tmp_path / "results").read_text() == "mine"
+
+
 def test_the_home_of_nobody_is_no_folder():
     with pytest.raises(LimbeckError, match=r"^datasets\.fashion-mini: no file ~nobody-here/set.npz$"):
         plan_with(**{"datasets__fashion-mini__path": "~nobody-here/set.npz"})

@@ -68,8 +68,8 @@ def test_priors_say_whether_their_weights_are_there(folder, capsys, monkeypatch)
     assert {name: row["weights"] for name, row in found.items() if name not in ("broken", "sd15")} == {
         "fashion-dit": "in the package",
         "fashion-dit-im": "made by the run",
-        "dit-xl": "to be fetched (offline: false)",
-        "dit-xl-512": "to be fetched (offline: false)",
+        "dit-xl": "not here; offline: false fetches it",
+        "dit-xl-512": "not here; offline: false fetches it",
         "sdxl": "stored among the results",
         "tuned": "made by the run",
         "scratch": "made by the run",

@@ -1,14 +1,17 @@
 """Through Snakemake: metrics in the features of several extractors, at one image per class."""
 
 import csv
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from limbeck.records import read_json
-from tests.conftest import Workflow, make_workflow, write_small
+from tests.conftest import ROOT, Workflow, make_workflow, write_small
 from tests.elements import Elements
 from tests.unit.test_extractors import Inception, save_script
 
@@ -90,3 +93,23 @@ def test_a_run_of_several_ipcs_has_a_page_over_them(flow):
     assert [each["href"] for each in found.all("a")] == ["ipc1/summary.html", "ipc2/summary.html"]
     assert found.text.rsplit("method", 1)[1].count("±") == 2 * 2
     assert flow.planned(str(page)) == []
+
+
+@pytest.mark.long
+def test_jobs_ask_no_network_where_the_config_says_offline(workflow, tmp_path):
+    flow = workflow(extractors={"far": {"kind": "hf", "weights": "nobody/resnet"}})
+    # whatever the environment says, and with no server that has imported the hub's client already
+    kept = {key: value for key, value in os.environ.items() if key != "LIMBECK_WARM"}
+    env = kept | {"HF_HUB_OFFLINE": "0", "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(flow.folder), "--cores", "1"]
+    command += [
+        "--configfile",
+        *flow.configs(),
+        "--quiet",
+        "rules",
+        "--",
+        f"{flow.results}/fashion-mini/features/far/test-0.zarr.zip",
+    ]
+    done = subprocess.run(command, cwd=flow.folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "nobody/resnet is neither a folder here nor can be fetched offline (the config's key, or HF_HUB_OFFLINE)" in done.stderr

@@ -31,7 +31,6 @@ MODEL = "diffusion_pytorch_model.safetensors"
 ODD = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
 ADDED = "text_time"  # SDXL's conditions, which tell its UNet from Stable Diffusion's
 TABLE = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
-FORBIDDEN = "and is not fetched offline: set offline: false (and no HF_HUB_OFFLINE in the environment), or name a folder"
 
 
 def hub_folder(name: str) -> Path | None:
@@ -50,6 +49,12 @@ def cache_alone(offline: bool) -> str | None:
     from huggingface_hub import constants
 
     return str(constants.HF_HUB_CACHE) if offline or constants.HF_HUB_OFFLINE else None
+
+
+def not_cached(name: str, cache: str) -> str:
+    """Why a model under a hub name cannot be had offline, in one line; cache: what ``cache_alone`` says."""
+    said = "and is not fetched offline: set offline: false (and no HF_HUB_OFFLINE in the environment), or name a folder"
+    return f"{name} is no folder, nor in the hub's cache {cache}, {said}"
 
 
 def has_optional(folder: Path, family: str) -> bool:
