@@ -13,6 +13,8 @@ from limbeck.students.inputs import Normalisation, network_input
 
 # standard errors by which another assignment of classes must explain more images than the labels do
 CLEARLY = 3.0
+# images of a batch: a ConvNet of width 32 then has no activations of 32 MB, which glibc gives back to the kernel after every layer
+MOST = 250
 PIXELS = 1 << 22  # of a batch, which bounds the memory of its activations: 64 images of 256 x 256
 
 
@@ -20,7 +22,7 @@ PIXELS = 1 << 22  # of a batch, which bounds the memory of its activations: 64 i
 def predict(model: nn.Module, images: Images, normalise: Normalisation) -> np.ndarray:
     """(N,) predicted class of every image (N, H, W, C) uint8."""
     device, fitting = next(model.parameters()).device, Fitting()
-    batch = min(500, max(1, PIXELS // (images.shape[1] * images.shape[2])))
+    batch = min(MOST, max(1, PIXELS // (images.shape[1] * images.shape[2])))
 
     def classes(part: np.ndarray) -> np.ndarray:
         return model(network_input(part, normalise).to(device)).argmax(1).cpu().numpy()
