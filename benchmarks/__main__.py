@@ -1,8 +1,14 @@
-"""``python -m benchmarks``: every figure as a ratio against a reference measured in the same run, with peak memory."""
+"""``python -m benchmarks [NAME …]``: every figure as a ratio against a reference measured in the same run, with peak memory.
+
+NAME: modules of this folder, all of ALL where none is named. *floor*: the share of the time that the counted arithmetic takes at the
+rates measured in the same run. *growth*: exponents, how the time grows with each size.
+"""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +19,7 @@ from benchmarks import (
     discovery,
     encode_memory,
     group_sampling,
+    kernels,
     manifold_cost,
     memory,
     metrics,
@@ -27,25 +34,30 @@ from benchmarks import (
 
 ALL = (
     *(rates, planning, pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
-    *(discovery, group_sampling, subgroup, coresets, typicality, metrics),
+    *(discovery, group_sampling, subgroup, coresets, typicality, metrics, kernels),
 )
 
 
-def main() -> None:
-    """Run all, print the table, write results/benchmarks.json."""
-    lines: list[dict[str, object]] = []
+def main(names: list[str]) -> None:
+    """Run them, print the table, write results/benchmarks.json."""
+    known = {module.__name__.rpartition(".")[2]: module for module in ALL}
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"no benchmark {sorted(unknown)}; choose of {sorted(known)}")
+    lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for module in ALL:
+        for module in [known[name] for name in names] or ALL:
             lines += module.run(Path(folder))
-    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of")
+    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "floor", "growth")
     for line in lines:
         numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
-        table.add_row(str(line["benchmark"]), str(line["case"]), *numbers, str(line["of"]))
-    Console(width=110).print(table)
+        floor = f"{100 * line['floor']:.0f} %" if "floor" in line else ""
+        growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
+        table.add_row(line["benchmark"], line["case"], *numbers, line["of"], floor, growth)
+    Console(width=150).print(table)
     out = Path("results/benchmarks.json")
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(lines, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
