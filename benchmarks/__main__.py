@@ -1,7 +1,7 @@
 """``python -m benchmarks [NAME …]``: every figure as a ratio against a reference measured in the same run, with peak memory.
 
-NAME: modules of this folder, all of ALL where none is named. *floor*: the share of the time that the counted arithmetic takes at the
-rates measured in the same run. *growth*: exponents, how the time grows with each size.
+NAME: modules of this folder, all of ALL where none is named. *floor*: the share of the time that the counted arithmetic takes at
+the rates measured in the same run. *growth*: exponents, how the time grows with each size.
 """
 
 import json

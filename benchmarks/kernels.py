@@ -312,6 +312,7 @@ def student(steps: int) -> Case:
         for epoch in range(views.epochs):
             for number, batch in enumerate(views.epoch(epoch)):
                 x = torch.stack([shifted(every[row], u) for row, u in zip(batch.rows, batch.numbers[0], strict=True)])
+                assert settings.mix is not None
                 x, kept = mixed(x, x[torch.from_numpy(batch.other)], batch.mix, settings.mix)
                 own = y[torch.from_numpy(batch.rows)]
                 logits = model(normalised(x, settings.normalise))
