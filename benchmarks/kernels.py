@@ -508,12 +508,13 @@ def main(name: str, out: str, rates: str) -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     with threadpool_limits(1):
+        found = None
         if name == "machine":
-            found: Any = machine()
+            found = machine()
         elif rates:
             found = compared(name, json.loads(rates))
         else:
-            found = KERNELS[name].make(**KERNELS[name].sizes).ours() and None
+            KERNELS[name].make(**KERNELS[name].sizes).ours()
     Path(out).write_text(json.dumps(found))
 
 
