@@ -1,9 +1,12 @@
 """Every kernel's benchmark at small sizes: ours and its reference do the same work."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks import kernels
+from benchmarks import kernels, overhead
 
 SMALL = {
     "encode": {"images": 3},
@@ -48,3 +51,22 @@ def test_operations_of_a_network_are_counted():
 
     layer, x = torch.nn.Linear(30, 20), torch.rand(5, 30)
     assert kernels.counted(lambda: layer(x)) == 2 * 5 * 30 * 20
+
+
+def test_a_runs_time_is_told_apart_by_what_it_is_spent_in(tmp_path: Path):
+    files = {
+        "d/p/inverted/inversion-1/0": ("denoiser", 1),
+        "d/p/m/ipc1/seed0/distilled-0": ("denoiser", 2),
+        "priors/p-im/prior": ("denoiser", 4),
+        "d/teachers/t/teacher": ("student", 8),
+        "d/none/random/ipc1/seed0/students/tiny-hard/convnet3": ("student", 16),
+        "d/v32/p/latents/0": ("VAE", 32),
+        "priors/p/prior": ("others", 64),
+        "d/v32/p/prototypes/kmeans-1/ipc1/seed0/0": ("others", 128),
+    }
+    for name, (_, seconds) in files.items():
+        path = tmp_path / f"{name}.prov.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"cpu_seconds": seconds}))
+    wanted = {kind: sum(s for k, s in files.values() if k == kind) for kind in ("denoiser", "student", "VAE", "others")}
+    assert overhead.spent(tmp_path) == wanted
