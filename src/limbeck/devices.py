@@ -60,11 +60,11 @@ class Fitting:
     """Calls a function on a batch, in as few equal pieces as the device's memory takes.
 
     A batch that does not fit is halved, and later ones are cut to what was found to fit. Each image's result is its own, so this
-    changes it by rounding at most. most: images of a piece, where more would only take memory.
+    changes it by rounding at most.
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self.most = most  # images that fit, once that is known
+    def __init__(self) -> None:
+        self.most: int | None = None  # images that fit, once that is known
 
     def __call__(self, function: Callable[..., T], *batch: Any) -> list[T]:
         """The results of its pieces, in order. batch: arguments that are cut along their first axis, (N, …).

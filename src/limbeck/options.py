@@ -337,5 +337,5 @@ class Sampler(Model):
         None, description="latent channels that classifier-free guidance acts on, all or the first so many; default: the prior's"
     )
     batch_size: int = Field(
-        64, ge=1, description="images per batch, of one class or several; halved where the device's memory is too small"
+        64, ge=1, description="images per batch; batches never span classes, and are halved where the device's memory is too small"
     )

@@ -436,7 +436,7 @@ def _tangents(plan: Plan, w: Wildcards) -> Need:
     latent = size.latent(side(plan, w["dataset"], plan.config.priors[w["prior"]].view))
     options = plan.tangents_method(w).tangents or {}
     kept = classes_of(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * options.get("d", 3) * latent
-    held, k = neighbourhood(options, n)
+    held, k = neighbourhood(plan, w)
     one = 2.0 * held * latent + 2.0 * k**2 * latent + 20.0 * k**3  # distances, a Gram matrix, its eigenvectors
     work = classes_of(plan, w) * int(w["ipc"]) * options.get("t_stop", 50) * one
     # the stage takes as many images at once as 512 MB hold the neighbourhoods of
@@ -444,8 +444,9 @@ def _tangents(plan: Plan, w: Wildcards) -> Need:
     return Need(plain(TORCH + group + 6 * floats(n * latent) + 2 * floats(kept)), {"tangents": work})
 
 
-def neighbourhood(options: dict[str, Any], n: int) -> tuple[int, int]:
-    """Points of a prototype's neighbourhood, at full radius, in a class of n, and those of them that a tangent space is of."""
+def neighbourhood(plan: Plan, w: Wildcards) -> tuple[int, int]:
+    """Points of a prototype's neighbourhood, at full radius, and those of them that a tangent space is of."""
+    options, n = plan.tangents_method(w).tangents or {}, plan.per_class(w["dataset"])
     inside = math.ceil(options["radius"] * n) if options["radius_unit"] == "quantile" else n
     held = options["points"] if options["neighbourhood"] == "synthetic" else min(n, inside)
     k = options["k"]
@@ -458,17 +459,13 @@ def _sample(plan: Plan, w: Wildcards) -> Need:
     ipc, at, steps, start = int(w["ipc"]), side(plan, w["dataset"], prior.view), method.sampler["steps"], method.start or {}
     # of the grid, those behind where it starts
     taken = start["inversion_step"] if method.drawn else int(steps * start.get("strength", 1))
-    count = classes_of(plan, w) * ipc
-    batch = min(count, method.sampler["batch_size"])
-    decoded = min(batch, sizes.decoded_at_once(at))
-    work = max(denoising(size, at, batch), floats(decoded * DECODING * size.vae * at**2))
+    batch = min(ipc, method.sampler["batch_size"])
+    work = max(denoising(size, at, batch), floats(batch * DECODING * size.vae * at**2))
     guided = 0.0
     if method.guidance:
         tangent = (method.tangents or {}).get("d", 0) * steps * batch
         guided = 8 * floats(plan.per_class(w["dataset"]) * size.latent(at)) + 3 * floats(tangent * size.latent(at))
-    if method.tangents:  # of every image in the batch the points around its prototype
-        held, _ = neighbourhood(method.tangents, plan.per_class(w["dataset"]))
-        guided += floats(batch * held * size.latent(at))
+    count = classes_of(plan, w) * ipc
     evaluated = by("denoiser", branches(method.sampler["cfg_scale"]) * taken * count, step_flops(size, at))
     return Need(with_prior(plan, w["prior"], work, guided), added(evaluated, by("vae", count, vae_flops(size, at))))
 

@@ -48,11 +48,6 @@ class Way:
     processor: str = "here"
 
     @property
-    def same_batches(self) -> bool:
-        """Whether what is sampled lies in batches as in the plain way: a shard ends them."""
-        return self.batch == BATCH and self.shards == SHARDS
-
-    @property
     def same_latents(self) -> bool:
         """Whether the dataset's latents are those of the plain way to the bit."""
         return self.encoded == BATCH and self.processor == "here"
@@ -100,9 +95,8 @@ def compare(found: Path, wanted: Path, way: Way) -> dict[str, tuple[float, float
     ------
     Wrong: one is larger than a rounding can be; any, where the batches are alike or real pixels are chosen.
     """
-    worst, exactly = {}, way.same_batches and way.same_latents
-    choosing = () if way.same_batches and way.same_latents else ("s3",) if way.same_latents else CHOOSING
-    for method in sorted(set(METHODS) - set(choosing)):
+    worst, exactly = {}, way.batch == BATCH and way.same_latents
+    for method in METHODS if way.same_latents else sorted(set(METHODS) - set(CHOOSING)):
         images, latents, labels, exact = [], [], [], exactly or method in CHOSEN
         for results, shards in ((wanted, SHARDS), (found, way.shards)):
             folder = next(results.glob(f"fashion-mini/*/{method}/ipc2/seed0"))

@@ -136,7 +136,7 @@ def test_memory_grows_with_what_is_held_at_once(imagenet):
         return resources.estimate(imagenet, stage, w).memory.cpu
 
     sample = {**SAMPLE, "dataset": "imagenet1k"}
-    assert of("sample", {**sample, "ipc": "1"}) < of("sample", sample)
+    assert of("sample", {**sample, "ipc": "10"}) < of("sample", sample)
     # 64 of a batch at IPC 100: at least 6.5 tensors of 128 channels at 256 x 256 each, as measured of Stable Diffusion's decoder
     decoded = 64 * 6.5 * 128 * 256**2 * 4 / 2**20
     assert BASE + 760e6 * 4 / 2**20 + decoded < of("sample", {**sample, "ipc": "100"}) < 3 * (BASE + 760e6 * 4 / 2**20 + decoded)

@@ -19,9 +19,8 @@ from limbeck.guidance.mode import ModeGuidance, build
 from limbeck.priors import schedulers
 from limbeck.priors.dit import DitPrior, save
 from limbeck.priors.training import build_dit
-from limbeck.stages.guided import Part
 from limbeck.stages.prior import SCHEDULER
-from limbeck.stages.sample import _Start, batches
+from limbeck.stages.sample import _Start
 
 CONFIG = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False}
 SHAPE = (3, 4, 4, 4)
@@ -282,13 +281,13 @@ def test_undenoised_prototypes_are_not_noised_whatever_the_schedule_ends_with():
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     config = {"num_train_timesteps": 1000, "set_alpha_to_one": False, **betas}
     model = SimpleNamespace(latent_shape=(1, 3, 3), scheduler=lambda *how: schedulers.build(config, *how))
-    targets = SimpleNamespace(prototypes_of=lambda *_: Targets(members=-clean, centroids=clean))
+    targets = SimpleNamespace(batch=lambda *_: Targets(members=-clean, centroids=clean))
     for strength, noised in ((0.0, False), (0.2, True)):
         start = {"kind": "prototype", "strength": strength, "target": "centroid"}
         spec = {"seed": 0, "start": start, "sampler": {"steps": 5, "solver": "ddim"}}
         found = _Start(spec, model, targets, None, None)
         assert found.step == 5 - int(5 * strength)
-        assert torch.equal(found.latents([Part(0, range(2))]), clean) != noised
+        assert torch.equal(found.latents(0, range(2)), clean) != noised
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++", "flow"])
@@ -300,7 +299,7 @@ def test_a_noised_prototype_comes_back_under_a_model_that_knows_it(solver, stren
     scheduler = schedulers.build(config, solver, 10)
     start = {"kind": "prototype", "strength": strength, "target": "centroid"}
     model = SimpleNamespace(latent_shape=(1, 3, 3), scheduler=lambda *_: scheduler)
-    targets = SimpleNamespace(prototypes_of=lambda *_: Targets(members=-c, centroids=c))
+    targets = SimpleNamespace(batch=lambda *_: Targets(members=-c, centroids=c))
     beginning = _Start({"seed": 1, "start": start, "sampler": {"steps": 10, "solver": solver}}, model, targets, None, None)
     grid, asked = levels(scheduler), []
 
@@ -310,20 +309,6 @@ def test_a_noised_prototype_comes_back_under_a_model_that_knows_it(solver, stren
         return (c - level.from_x * x) / level.from_output, None
 
     labels = torch.zeros(2, dtype=torch.long)
-    out = sample(denoise, scheduler, beginning.latents([Part(0, range(2))]), labels, null=9, cfg_scale=1.0, start=beginning.step)
+    out = sample(denoise, scheduler, beginning.latents(0, range(2)), labels, null=9, cfg_scale=1.0, start=beginning.step)
     assert len(asked) == int(10 * strength)
     torch.testing.assert_close(out.latents, c, rtol=1e-3, atol=1e-3)
-
-
-@given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 12), st.integers(1, 40))
-def test_batches_hold_every_image_once_in_order_and_are_as_few_and_equal_as_can_be(first, classes, ipc, size):
-    found = list(batches(range(first, first + classes), ipc, size))
-    images = [[(label, item) for label, items in batch for item in items] for batch in found]
-    assert [image for each in images for image in each] == [
-        (label, item) for label in range(first, first + classes) for item in range(ipc)
-    ]
-    lengths = [len(each) for each in images]
-    assert len(lengths) == -(-classes * ipc // size)
-    assert max(lengths) <= size
-    assert max(lengths) - min(lengths) <= 1
-    assert all(len(items) for batch in found for _, items in batch)

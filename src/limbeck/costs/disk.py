@@ -159,8 +159,7 @@ def _draw(plan: Plan, w: Wildcards) -> float:
 
 
 def _tangents(plan: Plan, w: Wildcards) -> float:
-    options = plan.tangents_method(w).tangents or {}
-    held, k = neighbourhood(options, plan.per_class(w["dataset"]))
+    options, (held, k) = plan.tangents_method(w).tangents or {}, neighbourhood(plan, w)
     d, n = options["d"], classes_of(plan, w) * int(w["ipc"])
     lengths = {"image": n, "guided_step": options["t_stop"], "point": held, "neighbour": k, "tangent": d, "value": d + SPECTRUM}
     return stored(plan, w["dataset"], artifacts.TANGENTS, lengths, "patch")

@@ -49,10 +49,6 @@ class Sampled:
     step_norms: Tensor
     x0_norms: Tensor
 
-    def of(self, rows: slice) -> "Sampled":
-        """Some of the images."""
-        return Sampled(self.latents[rows], self.step_norms[rows], self.x0_norms[rows])
-
     def checked(self) -> "Sampled":
         """Itself. Asked once at the end, so that no step waits for the device.
 

@@ -18,7 +18,6 @@ from limbeck.diffusion.schedule import Schedule
 from limbeck.errors import LimbeckError
 from limbeck.priors.arithmetic import Arithmetic
 from limbeck.priors.files import INDEX, verify
-from limbeck.priors.sizes import decoded_at_once
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)  # its advice about optional packages
 disable_progress_bar()
@@ -89,7 +88,7 @@ class VaePrior:
     def __init__(self, name: str, vae: AutoencoderKL, size: int, arithmetic: Arithmetic = PLAIN):
         self.name, self.arithmetic, self.device = name, arithmetic, device()
         self.vae = vae.eval().requires_grad_(False).to(self.device, arithmetic.of_vae(vae))
-        self.fitting, self._encodes, self._decodes = Fitting(), Fitting(), Fitting(decoded_at_once(size))
+        self.fitting, self._encodes, self._decodes = Fitting(), Fitting(), Fitting()
         self._shift = getattr(vae.config, "shift_factor", None) or 0.0
         factor = vae_factor(vae.config)
         if size % factor:

@@ -112,8 +112,3 @@ def _parameters(folder: Path) -> int:
             continue  # what is no safetensors is refused where it is read
         totals[".fp16" if ".fp16" in path.name else ""] += count
     return max(totals.values())
-
-
-def decoded_at_once(size: int) -> int:
-    """Images of side ``size`` that a VAE decodes in one piece: 64 of 256 pixels, whose largest activations take 2 GB each."""
-    return max(1, 64 * 256**2 // size**2)

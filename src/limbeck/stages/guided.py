@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +15,6 @@ from limbeck.stages.common import Spec, class_rows
 from limbeck.store import Artifact
 
 NAMES = ("centroids", "members", "centroid_spread", "member_spread")
-
-
-class Part(NamedTuple):
-    """Images ``items`` of a class, in a batch beside those of others."""
-
-    label: int
-    items: range
 
 
 class Guided:
@@ -48,19 +40,12 @@ class Guided:
                 self.prototypes = {name: torch.from_numpy(found[name]) for name in NAMES if name in found}
                 self.first = {label: where.start for label, where in class_rows(found["labels"])}
 
-    def prototypes_of(self, batch: Sequence[Part]) -> Targets:
-        """A batch's, without tangent spaces."""
-        given = {name: torch.cat([values[rows] for rows in self._rows(batch)]) for name, values in self.prototypes.items()}
-        return Targets(given["members"], given.get("centroids"), given.get("centroid_spread"), given.get("member_spread"))
-
-    def batch(self, batch: Sequence[Part]) -> Targets:
-        """All that the images of a batch are guided by."""
-        chosen = self.prototypes_of(batch)
-        return self.planes.add(chosen, batch, self._rows(batch)) if self.planes else chosen
-
-    def _rows(self, batch: Sequence[Part]) -> list[slice]:
-        """Where each class's images are in the artifacts."""
-        return [slice(self.first[label] + items.start, self.first[label] + items.stop) for label, items in batch]
+    def batch(self, label: int, items: range) -> Targets:
+        """For images ``items`` of a class."""
+        rows = slice(self.first[label] + items.start, self.first[label] + items.stop)
+        given = {name: values[rows] for name, values in self.prototypes.items()}
+        chosen = Targets(given["members"], given.get("centroids"), given.get("centroid_spread"), given.get("member_spread"))
+        return self.planes.add(chosen, label, items, rows) if self.planes else chosen
 
     def trace_shapes(self, n: int) -> dict[str, tuple[int, int]]:
         """Arrays that the guidance leaves beside the images."""

@@ -15,7 +15,6 @@ from limbeck.guidance.ahead import Ahead, BatchedTangents
 from limbeck.guidance.base import Targets
 from limbeck.guidance.manifold import CachedTangents, OnlineTangents
 from limbeck.stages.common import Spec, class_rows, read_class
-from limbeck.stages.guided import Part
 from limbeck.stages.tangents import class_patches
 from limbeck.store import Artifact
 
@@ -32,23 +31,17 @@ class Planes:
         self.rows = dict(class_rows(self.latents["labels"]))
         self._class: tuple[int, np.ndarray] | None = None
 
-    def add(self, targets: Targets, batch: Sequence[Part], rows: Sequence[slice]) -> Targets:
-        """A batch's targets with their tangents. rows: where each of its parts is in the shard's artifacts."""
+    def add(self, targets: Targets, label: int, items: range, rows: slice) -> Targets:
+        """Targets of images ``items`` of a class, which are ``rows`` of the shard's artifacts, with their tangents."""
         centres = targets.prototype(self.options["target"]).flatten(1).numpy()
-        patches: list[Patch] = []
-        for (label, items), where in zip(batch, rows, strict=True):
-            own = centres[len(patches) : len(patches) + len(items)]
-            if self.cached is None or self.options["neighbourhood"] == "synthetic":
-                name = self.latents.attrs["classes"][label]
-                patches += class_patches(self.options, self._points(label), own, self.seed, label, name, items)
-            else:
-                patches += self._read_patches(label, items, where, own)
+        if self.cached is None or self.options["neighbourhood"] == "synthetic":
+            name = self.latents.attrs["classes"][label]
+            patches = class_patches(self.options, self._points(label), centres, self.seed, label, name, items)
+        else:
+            patches = self._read_patches(label, items, rows, centres)
         if self.cached is None:
             return replace(targets, tangents=self._online(patches, dict(self.options)))
-        read = {
-            key: np.concatenate([self.cached.read(key, part.start, part.stop) for part in rows])
-            for key in ("neighbours", "coefficients")
-        }
+        read = {key: self.cached.read(key, rows.start, rows.stop) for key in ("neighbours", "coefficients")}
         cached = CachedTangents(patches, **read, estimator=self.options["estimator"])
         return replace(targets, tangents=Ahead(cached, self.grid, self.workers) if self.workers else cached)
 

@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from limbeck.priors.files import weight_digests
 from limbeck.priors.registry import load_prior
 from limbeck.seeds import normal, torch_generator
 from limbeck.stages.common import Spec, header_of, params, progress, resize_to
-from limbeck.stages.guided import Guided, Part
+from limbeck.stages.guided import Guided
 from limbeck.stages.numbers import WEIGHTS, Watch, append
 from limbeck.store import Artifact, create
 
@@ -34,7 +32,7 @@ def run(
 ) -> dict[str, float]:
     """Write ``distilled``; returns the seconds of sampling per image.
 
-    Every image draws from its own streams, so a batch may hold images of several classes: few per class would leave a device idle.
+    Every image draws from its own streams; batches never span classes.
 
     ``images`` is read for its class names and range alone. refiner: a second prior for the last steps. guided: the artifacts
     ``prototypes``, ``targets``, ``latents``, ``tangents``, where the method's guidance needs them, ``statistics`` and ``starts``,
@@ -68,30 +66,31 @@ def run(
         create(distilled, DISTILLED, shapes, params(spec), inputs, weights, **header) as out,
         progress("sample") as report,
     ):
-        for batch in batches(range(first, stop), ipc, settings["batch_size"]):
-            made = _Batch(spec, model, targets, beginning, batch, labels, header["classes"])
-            found = made.sampled()
-            out.append("images", resize_to(made.decoded(found.latents), spec["size"]))
-            traces = {key: getattr(found, key).cpu().numpy() for key in ("latents", "step_norms", "x0_norms")}
-            traces |= targets.traces(made.guidance)
-            for part, rows in made.parts():
-                name = header["classes"][part.label]
-                watch(name, traces["x0_norms"][rows])
-                append(out, {key: values[rows] for key, values in traces.items()}, f"class {name!r}", REMEDY)
-                out.append("labels", np.full(len(part.items), part.label))
-            report((part.label - first) * ipc + part.items.stop, n)
+        for label in range(first, stop):
+            for start in range(0, ipc, settings["batch_size"]):
+                items = range(start, min(start + settings["batch_size"], ipc))
+                guidance = _guidance(spec, targets, label, items, model.device)
+                where = f"class {header['classes'][label]!r}"
+                try:
+                    found = _batch(model, spec, guidance, beginning, label, labels[label], items)
+                    pixels = model.decode(found.latents, spec["channels"])
+                except ArithmeticError as error:
+                    raise LimbeckError(f"{where}: {error}; {REMEDY}") from None
+                out.append("images", resize_to(pixels, spec["size"]))
+                watch(header["classes"][label], found.x0_norms.cpu().numpy())
+                traces = {name: getattr(found, name).cpu().numpy() for name in ("latents", "step_norms", "x0_norms")}
+                append(out, {**traces, **targets.traces(guidance)}, where, REMEDY)
+                out.append("labels", np.full(len(items), label))
+                report((label - first) * ipc + items.stop, n)
     watch.close(stop - first)
     return {"seconds_per_image": round((time.monotonic() - started) / n, 4)}
 
 
-def batches(classes: range, ipc: int, size: int) -> Iterator[list[Part]]:
-    """``ipc`` images of every class, in order, in as few batches of at most ``size`` as it takes: equal but for one."""
-    n = len(classes) * ipc
-    count = math.ceil(n / size)
-    for k in range(count):
-        start, stop = n * k // count, n * (k + 1) // count
-        labels = range(start // ipc, (stop - 1) // ipc + 1)
-        yield [Part(classes[c], range(max(start - c * ipc, 0), min(stop - c * ipc, ipc))) for c in labels]
+def _guidance(spec: Spec, targets: Guided, label: int, items: range, where: torch.device) -> list[Guidance]:
+    if not spec["guidance"]:
+        return []
+    batch = targets.batch(label, items).to(where)
+    return [import_module(GUIDANCE.format(g["kind"])).build(g, batch, spec["sampler"]["solver"]) for g in spec["guidance"]]
 
 
 class _Start:
@@ -112,81 +111,29 @@ class _Start:
             # some schedules end a little above clean latents; what is not denoised is not noised
             self.noised = clean() if self.step == steps else levels(model.scheduler(spec["sampler"]["solver"], steps))[self.step]
 
-    def latents(self, batch: Sequence[Part]) -> torch.Tensor:
-        """Of a batch's images."""
+    def latents(self, label: int, items: range) -> torch.Tensor:
+        """Of images ``items`` of a class."""
         if self.drawn:
-            return torch.cat([self.drawn.latents(*part).reshape(-1, *self.shape) for part in batch])
-        noise = torch.stack([normal(self.shape, self.seed, "sample", label, item) for label, items in batch for item in items])
+            return self.drawn.latents(label, items).reshape(-1, *self.shape)
+        noise = torch.stack([normal(self.shape, self.seed, "sample", label, item) for item in items])
         if self.noised is None:
             return noise
-        return self.noised.alpha * self.targets.prototypes_of(batch).prototype(self.which) + self.noised.sigma * noise
+        return self.noised.alpha * self.targets.batch(label, items).prototype(self.which) + self.noised.sigma * noise
 
 
-class _Batch:
-    """Images of one class or several, sampled together."""
-
-    def __init__(
-        self,
-        spec: Spec,
-        model: Prior,
-        targets: Guided,
-        beginning: _Start,
-        batch: Sequence[Part],
-        prior_labels: Sequence[int],
-        classes: Sequence[str],
-    ):
-        self.spec, self.model, self.beginning, self.batch = spec, model, beginning, batch
-        self.prior_labels, self.classes = prior_labels, classes
-        self.guidance: list[Guidance] = []
-        if spec["guidance"]:
-            own, solver = targets.batch(batch).to(model.device), spec["sampler"]["solver"]
-            self.guidance = [import_module(GUIDANCE.format(g["kind"])).build(g, own, solver) for g in spec["guidance"]]
-
-    def parts(self) -> Iterator[tuple[Part, slice]]:
-        """Each class's images, and where they are in the batch."""
-        start = 0
-        for part in self.batch:
-            yield part, slice(start, start := start + len(part.items))
-
-    def sampled(self) -> Sampled:
-        """Its latents.
-
-        Raises
-        ------
-        LimbeckError: they are not numbers; names the first class and step.
-        """
-        settings, seed = self.spec["sampler"], self.spec["seed"]
-        images = [(part.label, item) for part in self.batch for item in part.items]
-        found = sample(
-            self.model.denoise,
-            self.model.scheduler(settings["solver"], settings["steps"]),
-            self.beginning.latents(self.batch).to(self.model.device),
-            torch.tensor([self.prior_labels[label] for label, _ in images]),
-            null=self.model.null,
-            cfg_scale=settings["cfg_scale"],
-            cfg_channels=settings["cfg_channels"],
-            guidance=self.guidance,
-            start=self.beginning.step,
-            generators=lambda step: [torch_generator(seed, "sample.step", label, item, step) for label, item in images],
-        )
-        for part, rows in self.parts():
-            with self._naming(part):
-                found.of(rows).checked()
-        return found
-
-    def decoded(self, latents: torch.Tensor) -> np.ndarray:
-        """uint8 (N, H, W, channels); errors as :meth:`sampled`."""
-        try:
-            return self.model.decode(latents, self.spec["channels"])
-        except ArithmeticError:
-            for part, rows in self.parts():
-                with self._naming(part):
-                    self.model.decode(latents[rows], self.spec["channels"])
-            raise
-
-    @contextmanager
-    def _naming(self, part: Part) -> Iterator[None]:
-        try:
-            yield
-        except ArithmeticError as error:
-            raise LimbeckError(f"class {self.classes[part.label]!r}: {error}; {REMEDY}") from None
+def _batch(
+    model: Prior, spec: Spec, guidance: list[Guidance], beginning: _Start, label: int, prior_label: int, items: range
+) -> Sampled:
+    settings, seed = spec["sampler"], spec["seed"]
+    return sample(
+        model.denoise,
+        model.scheduler(settings["solver"], settings["steps"]),
+        beginning.latents(label, items).to(model.device),
+        torch.full((len(items),), prior_label),
+        null=model.null,
+        cfg_scale=settings["cfg_scale"],
+        cfg_channels=settings["cfg_channels"],
+        guidance=guidance,
+        start=beginning.step,
+        generators=lambda step: [torch_generator(seed, "sample.step", label, item, step) for item in items],
+    ).checked()
