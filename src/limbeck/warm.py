@@ -29,6 +29,7 @@ VARIABLE = "LIMBECK_WARM"  # the server's name; empty: no server is wanted
 PRELOADED = (
     *("limbeck.cli", "limbeck.stages.sample", "limbeck.stages.train", "limbeck.stages.finetune", "limbeck.stages.report"),
     *("limbeck.priors.dit", "limbeck.priors.unet", "limbeck.metrics.teacher", "limbeck.metrics.clip", "sklearn.cluster"),
+    "limbeck.students.fused",
 )
 ONE_THREAD = ["--threads", "1"]  # what a library read of the environment when it was imported holds for one thread
 TAKEN, PATIENCE = b"y", 5.0

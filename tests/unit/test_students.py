@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from limbeck.protocols import PROTOCOLS
 from limbeck.settings import Crop, CutMix, Flip, MixUp, Settings, Shift
 from limbeck.students.augmentation import APPLY, cutmix_box
-from limbeck.students.convnet import AveragePool
 from limbeck.students.evaluation import predict
 from limbeck.students.registry import build
 from limbeck.students.training import make_optimiser, train
@@ -163,12 +162,3 @@ def test_a_nan_loss_names_the_epoch():
 
     with pytest.raises(FloatingPointError, match=r"at epoch \d+ of 50 \(learning rate"):
         train(explosive, images, labels, settings, 0, 0, said_nothing)
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 2, 7, 10), (3, 1, 2, 3)])
-def test_average_pool_is_torchs(shape):
-    x = torch.randn(shape, requires_grad=True)
-    ours, theirs = AveragePool(shape[1])(x), F.avg_pool2d(x, 2)
-    torch.testing.assert_close(ours, theirs)
-    weight = torch.randn_like(theirs)
-    torch.testing.assert_close(*(torch.autograd.grad((y * weight).sum(), x)[0] for y in (ours, theirs)))

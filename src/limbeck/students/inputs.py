@@ -20,7 +20,7 @@ def normalised(x: Tensor, kind: Normalisation) -> Tensor:
     """Images on [0, 1] to a network's range, with strides of the default memory format.
 
     A permuted image of one channel passes for either format, so ``contiguous`` leaves it, and convolutions then take the other one,
-    in which the rest of a ConvNet is slower.
+    in which torch's norms and pools are slower.
     """
     if kind == "half":
         x = x * 2 - 1
