@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -189,6 +190,35 @@ def tree(points: int, dims: int) -> Case:
     return Case(lambda: fit(x, options, 0), plain, f"BisectingKMeans of scikit-learn, {leaves} leaves", alike)
 
 
+def umap_hdbscan(points: int, dims: int) -> Case:
+    """CoDA's embedding and clusters of one class, beside umap-learn and hdbscan on the same standardised points."""
+    from sklearn.metrics import adjusted_rand_score
+    from sklearn.preprocessing import StandardScaler
+
+    from limbeck.discovery.embedding import reduce
+    from limbeck.discovery.hdbscan import cluster
+
+    with warnings.catch_warnings():  # their own, on import
+        warnings.simplefilter("ignore")
+        from hdbscan import HDBSCAN
+        from umap import UMAP
+
+    options = {"reducer": "umap", "standardize": True, "n_neighbors": 15, "components": 10, "min_dist": 0.0}
+    rng = np.random.default_rng(SEED)
+    x = (4 * rng.normal(size=(5, dims))[np.arange(points) % 5] + rng.normal(size=(points, dims))).astype(np.float32)
+    size = max(2, points // 20)
+
+    def plain() -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = UMAP(n_neighbors=15, n_components=10, min_dist=0.0, random_state=SEED, n_jobs=1)
+            found = made.fit_transform(StandardScaler().fit_transform(x))
+        return HDBSCAN(min_cluster_size=size, min_samples=5, core_dist_n_jobs=1).fit_predict(found.astype(np.float64))
+
+    ours = lambda: cluster(reduce(x, options, 0).coordinates, size, 5).labels  # noqa: E731
+    return Case(ours, plain, "umap-learn and hdbscan", lambda a, b: adjusted_rand_score(a, b) > 0.95)
+
+
 def knn(points: int, dims: int) -> Case:
     """The 300 nearest of a neighbourhood to x_t: one query."""
     from limbeck.geometry.patch import nearest
@@ -345,19 +375,60 @@ def soft_labels(images: int) -> Case:
     from limbeck.students.registry import build
     from limbeck.students.views import Batch
 
-    @dataclass
-    class Teacher:
-        model: Any
-        size: int = 32
-        normalise: Any = "half"
-
     torch.manual_seed(SEED)
-    teacher, x = Teacher(build("convnet3-w32", 1, 1000, 32).eval()), torch.rand(images, 1, 32, 32)
+    teacher, x = _Teacher(build("convnet3-w32", 1, 1000, 32).eval()), torch.rand(images, 1, 32, 32)
     stored = pack(teacher_logits([teacher], x, 20.0), None, 20.0)
     rows = np.arange(images)
     batch, cached = Batch(rows, (), rows[:0], rows[:0]), Cached(lambda epoch: stored, 1000)  # noqa: ARG005
     ask = lambda: teacher_logits([teacher], x, 20.0)  # noqa: E731
     return Case(lambda: cached(0, batch, x), ask, "the teacher asked", lambda a, b: _close(a, b, 2e-3), 0.0, 6.0 * images * 1000)
+
+
+def soft_training(steps: int) -> Case:
+    """As ``student``, learning labels of a teacher (ConvNet-3) that are stored, beside the same training with the teacher asked in
+    every step.
+    """
+    import torch
+    from torch import nn
+
+    from limbeck import protocols
+    from limbeck.students.inputs import pixels
+    from limbeck.students.labels import Cached, Labels, Online, Packed
+    from limbeck.students.registry import build
+    from limbeck.students.training import train
+    from limbeck.students.views import Views
+
+    settings = protocols.get("tiny-soft", "").settings(10, 10, "convnet").model_copy(update={"steps": steps})
+    rng = np.random.default_rng(SEED)
+    images, labels = rng.integers(0, 256, (100, 32, 32, 1), dtype=np.uint8), np.arange(100) % 10
+    torch.manual_seed(SEED)
+    online = Online([_Teacher(build("convnet3", 1, 10, 32).eval())], 10, settings.top_k, settings.temperature)
+    views, every = Views(settings, len(images), SEED, 0), pixels(images)
+
+    def seen(epoch: int) -> Packed:
+        """An epoch's labels, as the stage stores them."""
+        found: Packed = {}
+        for batch in views.epoch(epoch):
+            x, _ = views.seen(every[torch.from_numpy(batch.rows)], batch)
+            for name, values in online.packed(x).items():
+                found.setdefault(name, np.zeros((len(images), *values.shape[1:]), values.dtype))[batch.rows] = values
+        return found
+
+    stored = [seen(epoch) for epoch in range(views.epochs)]
+    run = lambda soft: train(lambda: build("convnet3-w32", 1, 10, 32), images, labels, settings, SEED, 0, lambda *_: None, soft)  # noqa: E731
+
+    def learned(a: nn.Module, b: nn.Module) -> bool:
+        return all(torch.allclose(p, q, atol=1e-5) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+    cached: Labels = Cached(lambda epoch: stored[epoch], 10)
+    return Case(lambda: run(cached), lambda: run(online), "the teacher asked in every step", learned, None)
+
+
+@dataclass
+class _Teacher:
+    model: Any
+    size: int = 32
+    normalise: Any = "half"
 
 
 class _Files:
@@ -419,12 +490,14 @@ KERNELS = {
         {"points": (250, 500, 1000, 2000), "dims": (128, 256, 512), "ipc": (5, 10, 20)},
     ),
     "tree": Kernel(tree, {"points": 500, "dims": 256}, {"points": (250, 500, 1000), "dims": (128, 256, 512)}),
+    "umap, hdbscan": Kernel(umap_hdbscan, {"points": 500, "dims": 256}, {"points": (500, 1000, 2000), "dims": (256, 512, 1024)}),
     "knn": Kernel(knn, {"points": 1300, "dims": 4096}, {"points": (650, 1300, 2600), "dims": (1024, 2048, 4096)}),
     "kid": Kernel(kid, FEW, {"own": (250, 500, 1000), "dims": (64, 128, 256)}),
     "mmd": Kernel(mmd, FEW, {"own": (250, 500, 1000), "real": REAL, "dims": (64, 128, 256)}),
     "prdc": Kernel(prdc, {"own": 1000, "dims": 128}, {"own": REAL, "dims": (64, 128, 256)}),
     "student": Kernel(student, {"steps": 20}, {"steps": (10, 20, 40)}),
     "soft labels": Kernel(soft_labels, {"images": 500}, {"images": (125, 250, 500)}),
+    "soft training": Kernel(soft_training, {"steps": 20}, {"steps": (10, 20, 40)}),
     "write": Kernel(write, {"rows": 20_000}, {"rows": (5_000, 10_000, 20_000)}),
     "read": Kernel(read, {"rows": 20_000}, {"rows": (5_000, 10_000, 20_000)}),
 }

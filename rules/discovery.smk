@@ -11,12 +11,12 @@ rule reduce:
         f"{R}/logs/reduce/{{dataset}}.{{view}}.{{vae}}.{{embedding}}.{{shard}}.log",
     wildcard_constraints:
         embedding="(umap|pca|none)-[0-9a-f]{6}",
-    # takes two cores at once, and a long chain waits for it
+    # a long chain waits for it
     priority: 20
     conda:
         ENVIRONMENT
-    # UMAP takes seconds a class, the others less than the start of a worker
-    threads: lambda w: 2 if w.embedding.startswith("umap") else 1
+    # UMAP takes seconds a class, the others less than the start of a worker; two cores are rarely free at once where there are no more
+    threads: lambda w: 2 if w.embedding.startswith("umap") and (workflow.cores or 4) > 2 else 1
     resources:
         mem_mb=memory("reduce"),
         runtime=runtime("reduce"),

@@ -79,12 +79,9 @@ def shift(x: Tensor, u: np.ndarray, options: Any) -> Tensor:
     """Translate each image by up to ``pixels`` in both directions, filled with black."""
     n, _, h, w = x.shape
     pixels = options.pixels
-    padded = torch.nn.functional.pad(x, (pixels,) * 4)
-    dy, dx = torch.from_numpy(np.floor(u.T * (2 * pixels + 1)).astype(np.int64))
-    rows = (dy[:, None] + torch.arange(h)).to(x.device)
-    cols = (dx[:, None] + torch.arange(w)).to(x.device)
-    at = torch.arange(n, device=x.device)[:, None, None]
-    return padded[at, :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+    windows = torch.nn.functional.pad(x, (pixels,) * 4).unfold(2, h, 1).unfold(3, w, 1)
+    dy, dx = torch.from_numpy(np.floor(u.T * (2 * pixels + 1)).astype(np.int64)).to(x.device)
+    return windows[torch.arange(n, device=x.device), :, dy, dx]
 
 
 def flip(x: Tensor, u: np.ndarray, options: Any) -> Tensor:
