@@ -150,7 +150,7 @@ def tune(
     """
     per_epoch, steps = steps_of(len(data.latents), options.batch_size, options.accumulate, options.epochs)
     weights, size = trained(network), options.batch_size * options.accumulate
-    optimiser = torch.optim.AdamW(weights.values(), lr=options.rate, weight_decay=options.weight_decay)
+    optimiser = torch.optim.AdamW(weights.values(), lr=options.rate, weight_decay=options.weight_decay, fused=True)
     average = {name: w.detach().clone() for name, w in weights.items()} if options.ema else {}
     now = _resume(checkpoint, weights, optimiser, average, criterion)
     every = -(-steps // 100)

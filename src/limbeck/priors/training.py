@@ -46,7 +46,7 @@ def _optimise(
     after: Callable[[int], None] | None,
     report: Report,
 ) -> History:
-    optimiser = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(0.9, 0.99), weight_decay=cfg.weight_decay)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(0.9, 0.99), weight_decay=cfg.weight_decay, fused=True)
     history: History = []
     running = 0.0
     every = max(1, cfg.steps // 100)
