@@ -1,7 +1,8 @@
 """``python -m benchmarks [NAME …]``: every figure as a ratio against a reference measured in the same run, with peak memory.
 
 NAME: modules of this folder, all of ALL where none is named. *floor*: the share of the time that the counted arithmetic takes at
-the rates measured in the same run. *growth*: exponents, how the time grows with each size.
+the rates measured in the same run. *products*: the share of a network's time inside torch's products. *growth*: exponents, how the
+time grows with each size.
 """
 
 import json
@@ -47,12 +48,12 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for module in [known[name] for name in names] or ALL:
             lines += module.run(Path(folder))
-    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "floor", "growth")
+    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "floor", "products", "growth")
     for line in lines:
         numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
-        floor = f"{100 * line['floor']:.0f} %" if "floor" in line else ""
+        shares = (f"{100 * line[name]:.0f} %" if name in line else "" for name in ("floor", "products"))
         growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
-        table.add_row(line["benchmark"], line["case"], *numbers, line["of"], floor, growth)
+        table.add_row(line["benchmark"], line["case"], *numbers, line["of"], *shares, growth)
     Console(width=150).print(table)
     out = Path("results/benchmarks.json")
     out.parent.mkdir(exist_ok=True)

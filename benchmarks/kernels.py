@@ -1,12 +1,14 @@
 """Kernels of the stages, each against a stated reference: times, memory, how far from what its arithmetic takes, and how it grows.
 
 The floor is floating-point operations, counted, over the rate of a product of matrices, or the bytes that must be moved over that
-of a copy, whichever takes longer; both rates are measured in the same run. One thread, CPU time. Growth is the slope of log
-seconds against the log of a size, by least squares.
+of a copy, whichever takes longer; both rates are measured in the same run. Products: of a network's time what torch spends inside
+convolutions, matrix products and attention. One thread, CPU time. Growth is the slope of log seconds against the log of a size, by
+least squares.
 """
 
 import json
 import math
+import re
 import shutil
 import sys
 import tempfile
@@ -23,6 +25,7 @@ import numpy as np
 from benchmarks.measure import alone
 
 ROUNDS, SEED = 5, 0
+PRODUCTS = re.compile("^aten::(mkldnn_convolution|convolution_backward|addmm|mm|bmm|baddbmm|_scaled_dot_product.*)$")
 LONG_ENOUGH = 0.5  # seconds of a round's calls
 SQUARE, COPIED = 1024, 1 << 26
 Run = Callable[[], Any]
@@ -540,6 +543,18 @@ def counted(call: Run) -> float:
     return float(counter.get_total_flops())
 
 
+def in_products(call: Run) -> float:
+    """Seconds of a call inside torch's convolutions, matrix products and attention, gradients too: the least of ROUNDS."""
+    from torch.profiler import ProfilerActivity, profile
+
+    def once() -> float:
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            call()
+        return sum(event.self_cpu_time_total for event in seen.key_averages() if PRODUCTS.search(event.key)) / 1e6
+
+    return min(once() for _ in range(ROUNDS))
+
+
 def slope(sizes: list[int], times: list[float]) -> float:
     """Of log seconds against log size."""
     return float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
@@ -553,12 +568,13 @@ def compared(name: str, rates: dict[str, float]) -> dict[str, Any]:
         raise RuntimeError(f"{name}: ours and the reference ({case.of}) differ")
     flop = counted(case.ours) if case.flop is None else case.flop
     ours, reference = seconds(case.ours), seconds(case.reference, 3)
+    networks = {"products": in_products(case.ours)} if case.flop is None else {}
     floor = max(flop / rates["double" if case.double else "flop"], case.moved / rates["bytes"])
     growth = {}
     for size, values in kernel.grown.items():
         grown = [seconds(kernel.make(**{**kernel.sizes, size: value}).ours, 2) for value in values]
         growth[size] = slope(list(values), grown)
-    return {"ours": ours, "reference": reference, "of": case.of, "flop": flop, "floor": floor, "growth": growth}
+    return {"ours": ours, "reference": reference, "of": case.of, "flop": flop, "floor": floor, "growth": growth, **networks}
 
 
 def run(folder: Path) -> list[dict[str, object]]:
@@ -573,7 +589,8 @@ def run(folder: Path) -> list[dict[str, object]]:
         sizes = ", ".join(f"{value:,} {size}" for size, value in kernel.sizes.items())
         line: dict[str, object] = {"benchmark": name, "case": sizes, "seconds": found["ours"], "peak_mb": peak}
         line |= {"ratio": found["reference"] / found["ours"], "of": f"times faster than {found['of']}", "growth": found["growth"]}
-        lines.append(line | ({"floor": found["floor"] / found["ours"]} if found["floor"] else {}))
+        line |= {name: found[name] / found["ours"] for name in ("floor", "products") if found.get(name)}
+        lines.append(line)
     return lines
 
 

@@ -72,3 +72,15 @@ def test_a_runs_time_is_told_apart_by_what_it_is_spent_in(tmp_path: Path):
         path.write_text(json.dumps({"cpu_seconds": seconds}))
     wanted = {kind: sum(s for k, s in files.values() if k == kind) for kind in ("denoiser", "student", "VAE", "others")}
     assert overhead.spent(tmp_path) == wanted
+
+
+def test_time_inside_products_is_told_from_the_rest():
+    import time
+
+    import torch
+
+    a = torch.randn(256, 256)
+    assert kernels.in_products(lambda: a.exp()) == 0
+    started = time.perf_counter()
+    alone = kernels.in_products(lambda: [a @ a for _ in range(20)])
+    assert 0 < alone < time.perf_counter() - started
