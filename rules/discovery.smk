@@ -15,8 +15,8 @@ rule reduce:
     priority: 20
     conda:
         ENVIRONMENT
-    # UMAP takes seconds a class, the others less than the start of a worker; two cores are rarely free at once where there are no more
-    threads: lambda w: 2 if w.embedding.startswith("umap") and (workflow.cores or 4) > 2 else 1
+    # UMAP takes seconds a class, the others less than the start of a worker
+    threads: lambda w: 2 if w.embedding.startswith("umap") and not FEW_CORES else 1
     resources:
         mem_mb=memory("reduce"),
         runtime=runtime("reduce"),

@@ -73,7 +73,7 @@ def test_convnet6_by_hand():
     model = meta("convnet6", 3, 10, 256)
     convolutions = (9 * 3 * 128 + 128) + 5 * (9 * 128 * 128 + 128)
     assert parameters(model) == convolutions + 6 * 2 * 128 + (128 * 4 * 4 * 10 + 10)
-    pools = [f"body.{2 * level + 1}" for level in range(6)]
+    pools = [f"body.{4 * level + 1}" for level in range(6)]
     x = torch.zeros(1, 3, 256, 256, device="meta")
     assert shapes(model, pools, x) == [(128, side, side) for side in (128, 64, 32, 16, 8, 4)]
     assert build("convnet6", 3, 10, 224).features(torch.zeros(1, 3, 224, 224)).shape == (1, 128 * 3 * 3)

@@ -237,6 +237,6 @@ def _resume(
         elif kind == "criterion":
             criterion.state[name] = value
         else:
-            # torch keeps the count of steps on the CPU
-            optimiser.state[weights[name]][kind] = value if kind == "step" else value.to(weights[name].device)
+            # the count of steps too: a fused optimiser has it where the weights are
+            optimiser.state[weights[name]][kind] = value.to(weights[name].device)
     return progress

@@ -1,5 +1,7 @@
 """ConvNet-D, the field's small student (Gidaris & Komodakis 2018; Zhao et al. 2021)."""
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ class NormReluPool(nn.Module):
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if _compiled(x):
+        if _compiled(x) and _compiled(self.weight):
             from limbeck.students.fused import norm_relu_pool
 
             return norm_relu_pool(x, self.weight, self.bias, self.eps)
@@ -21,9 +23,13 @@ class NormReluPool(nn.Module):
 
 
 def _compiled(x: Tensor) -> bool:
-    """Whether our kernels take it: float32 on a CPU, and no stand-in of torch.compile, torch.jit.trace or torch.func."""
+    """Whether our kernels take it: float32 on a CPU, and no stand-in of torch.compile, torch.jit.trace or torch.func.
+
+    Not for forward-mode derivatives, ``torch.fx`` or ``make_fx``.
+    """
     symbolic = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not symbolic
+    plain = type(x) in (Tensor, nn.Parameter) and not symbolic
+    return plain and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 class ConvNet(nn.Module):
@@ -34,13 +40,12 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, size: int, depth: int, width: int):
         super().__init__()
-        layers: list[nn.Module] = []
+        layers: dict[str, nn.Module] = {}
         for level in range(depth):
-            layers += [
-                nn.Conv2d(channels if level == 0 else width, width, 3, padding=1),
-                NormReluPool(width),
-            ]
-        self.body = nn.Sequential(*layers, nn.Flatten())
+            # numbered as where norm, ReLU and pool are three layers: weights are found under the names that they have elsewhere
+            layers[str(4 * level)] = nn.Conv2d(channels if level == 0 else width, width, 3, padding=1)
+            layers[str(4 * level + 1)] = NormReluPool(width)
+        self.body = nn.Sequential(OrderedDict(layers, flat=nn.Flatten()))
         self.head = nn.Linear(width * (size // 2**depth) ** 2, classes)
 
     def features(self, x: Tensor) -> Tensor:

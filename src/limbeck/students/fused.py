@@ -1,8 +1,8 @@
 """Instance norm, ReLU and average pool 2 as one operation on a CPU, compiled by numba.
 
-Between a ConvNet's convolutions torch moves every activation through memory some ten times a step. Here an image's activations,
-which stay in the cache, are read from memory once forwards and once backwards, and only what is pooled is kept. All is in
-channels-last, in which oneDNN's convolutions are faster too.
+Between a ConvNet's convolutions torch moves every activation through memory some ten times a step. Here a layer's activations of an
+image, where they fit the cache, are read from memory once forwards and once backwards, and only what is pooled and the gradient are
+written. All is in channels-last, in which oneDNN's convolutions are faster too.
 """
 
 import functools
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LAST = torch.channels_last
+SIDE = 2  # of a pool
 ZERO, QUARTER = np.float32(0), np.float32(0.25)
 
 
@@ -36,9 +37,15 @@ def _compiled(function: Callable[..., Any]) -> Any:
 def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Every image's every channel to mean 0 and deviation 1, times ``weight``, plus ``bias``, then ReLU, then average pool 2.
 
-    x: (N, C, H, W) float32 on a CPU; weight, bias: (C,). Returns (N, C, H // 2, W // 2), channels-last. It can be
-    differentiated once.
+    x: (N, C, H, W) float32 on a CPU, sides of 2 at least; weight, bias: (C,). Returns (N, C, H // 2, W // 2), channels-last. It can
+    be differentiated once.
+
+    Raises
+    ------
+    ValueError: other values, or a side of 1.
     """
+    if x.dtype != torch.float32 or min(x.shape[2:]) < SIDE:
+        raise ValueError(f"takes float32 with sides of {SIDE} at least, not {x.dtype} of {tuple(x.shape)}")
     return _NormReluPool.apply(x, weight, bias, eps)
 
 
@@ -47,8 +54,8 @@ class _NormReluPool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         n, c, h, w = x.shape
         x = x.contiguous(memory_format=LAST)
-        out = torch.empty((n, c, h // 2, w // 2), memory_format=LAST)
-        moments = torch.empty(2, n, c)
+        out = torch.empty((n, c, h // 2, w // 2), dtype=x.dtype, memory_format=LAST)
+        moments = torch.empty((2, n, c), dtype=x.dtype)
         _over_images(_forward, n, _pixels(x), weight.detach().numpy(), bias.detach().numpy(), eps, _pixels(out), moments.numpy())
         ctx.save_for_backward(x, weight, bias, moments)
         return out
@@ -57,10 +64,10 @@ class _NormReluPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, bias, moments = ctx.saved_tensors
-        grad, inner, own = grad.contiguous(memory_format=LAST), torch.empty_like(x), torch.empty_like(moments)
+        grad, inner, own = grad.contiguous(memory_format=LAST), torch.empty_like(x), np.empty(moments.shape)
         read = (_pixels(x), weight.detach().numpy(), bias.detach().numpy(), moments.numpy(), _pixels(grad))
-        _over_images(_backward, len(x), *read, _pixels(inner), own.numpy())
-        by_weight, by_bias = own.sum(1)
+        _over_images(_backward, len(x), *read, _pixels(inner), own)
+        by_weight, by_bias = torch.from_numpy(own.sum(1).astype(np.float32))
         return inner, by_weight, by_bias, None
 
 
@@ -70,13 +77,13 @@ def _pixels(x: Tensor) -> np.ndarray:
 
 
 def _over_images(kernel: Callable[..., None], images: int, *arrays: Any) -> None:
-    """The kernel on all images, in as many threads as torch has. An image's result does not depend on their number."""
+    """The kernel on all images, in as many threads as torch has; nothing depends on their number."""
     threads = min(torch.get_num_threads(), images)
     if threads <= 1:
         kernel(0, images, *arrays)
         return
     ends = [images * k // threads for k in range(threads + 1)]
-    list(_pool(os.getpid(), threads).map(lambda k: kernel(ends[k], ends[k + 1], *arrays), range(threads)))
+    list(_pool(os.getpid(), torch.get_num_threads()).map(lambda k: kernel(ends[k], ends[k + 1], *arrays), range(threads)))
 
 
 @functools.lru_cache(maxsize=1)
@@ -157,9 +164,8 @@ def _backward(first, last, x, weight, bias, moments, grad, inner, own):  # type:
                 total[0, c] += row[0, c]
                 total[1, c] += row[1, c]
         for c in range(channels):
-            crossed = total[1, c] * scale[c]
-            own[0, n, c], own[1, n, c] = crossed, total[0, c]
-            even[c], along[c] = total[0, c] / size, crossed * scale[c] / size
+            own[0, n, c], own[1, n, c] = total[1, c] * scale[c], total[0, c]
+            even[c], along[c] = total[0, c] / size, total[1, c] * scale[c] * scale[c] / size
         for i in range(height):
             for j in range(width):
                 if i < 2 * rows and j < 2 * columns:
