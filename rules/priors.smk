@@ -15,11 +15,9 @@ for layout, files in LAYOUTS.items():
             f"{R}/logs/prior/{{prior}}.log",
         wildcard_constraints:
             prior=PLAN.priors_of(layout),
-        # much waits for it
-        priority: 20
         conda:
             ENVIRONMENT
-        threads: TWO
+        threads: 2
         resources:
             mem_mb=memory("prior"),
             runtime=runtime("prior"),

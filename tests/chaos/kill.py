@@ -95,9 +95,8 @@ def disturb(run: Run, env: Mapping[str, str], kills: int, rules: set[str], seed:
         if starts > MOST * (kills + len(rules)):
             raise Wrong(f"seed {seed}: {rules - set(tally.rules)} could not be hit")
         ended = _disturbed(command, run.folder, env, kills, rules, rng, pause, tally)
-        missing = " ".join(sorted(rules - set(tally.rules)) or ["sample", "measure", "train"])
-        # what is made of them need not run again: they make the same bytes
-        command = f"{run.command} --forcerun {missing} --until {missing}" if ended else run.command
+        missing = sorted(rules - set(tally.rules)) or ["sample", "measure", "train"]
+        command = f"{run.command} --forcerun {' '.join(missing)}" if ended else run.command
     return tally
 
 
