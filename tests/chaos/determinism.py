@@ -60,7 +60,7 @@ def run(folder: Path, way: Way, seed: int) -> Path:
     small = SmallRun(folder / "w", METHODS, cores=way.cores, **overlay(folder, way))
     env = clean_environment() | PROCESSORS[way.processor]
     if way.kills:
-        disturb(small, env, way.kills, set(), seed, 3.0)
+        disturb(small, env, way.kills, {}, seed, 3.0)
     plain(small.command, small.folder, env)
     return small.results
 

@@ -20,7 +20,7 @@ from limbeck.faults import PART
 from tests.chaos.outcome import Fault, Lost, Wrong
 from tests.chaos.runs import ROOT, SmallRun, clean_environment
 
-LOG = re.compile(r"/?logs/([a-z_0-9]+)/")
+LOG = re.compile(r"(?:^|/)logs/(.+\.log)")
 MOST = 5  # starts for every kill
 PATIENCE = 1800.0  # seconds that a disturbed run may take to end; it hangs if it takes longer
 NOT_ARTIFACTS = (".prov.json", ".log", "summary.html")  # times and machines stand in these
@@ -38,8 +38,9 @@ class Run(Protocol):
 
 @dataclass
 class Tally:
-    """What was killed: the rules that a killed process belonged to, and the kinds of processes."""
+    """What was killed: the rules that a killed process belonged to, by the logs of their jobs, and the kinds of processes."""
 
+    logs: Mapping[str, str]
     rules: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
 
@@ -59,8 +60,8 @@ def members(session: int) -> Iterator[int]:
             yield int(entry.name)
 
 
-def rule_of(pid: int) -> str | None:
-    """The rule whose job a process is: its command line names the log, or its standard error is the log."""
+def log_of(pid: int) -> str | None:
+    """The log of the job that a process is, below ``logs``: its command line names it, or it is its standard error."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         log = words[words.index("--log") + 1] if "--log" in words else os.readlink(f"/proc/{pid}/fd/2")
@@ -72,7 +73,7 @@ def rule_of(pid: int) -> str | None:
 
 def kind_of(pid: int) -> str:
     """snakemake, server, job, or what else takes part."""
-    if rule_of(pid):
+    if log_of(pid):
         return "job"
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -83,13 +84,13 @@ def kind_of(pid: int) -> str:
     return "snakemake" if any(word.endswith(b"snakemake") for word in words[:3]) else "other"
 
 
-def disturb(run: Run, env: Mapping[str, str], kills: int, rules: set[str], seed: int, pause: float) -> Tally:
+def disturb(run: Run, env: Mapping[str, str], kills: int, logs: Mapping[str, str], seed: int, pause: float) -> Tally:
     """Start a run again and again, and kill one of its processes each time, until there were enough.
 
-    rules: each is to be hit; every other kill waits for a job of one that was not. pause: mean seconds before the others. Once
-    there is nothing left to run, jobs of such rules are forced.
+    logs: the rules by their jobs' logs (``rules_of``); each is to be hit; every other kill waits for a job of one that was not.
+    pause: mean seconds before the others. Once there is nothing left to run, jobs of such rules are forced.
     """
-    rng, tally, command, starts = random.Random(seed), Tally(), run.command, 0
+    rng, tally, command, starts, rules = random.Random(seed), Tally(logs), run.command, 0, set(logs.values())
     while tally.kills < kills or rules - set(tally.rules):
         starts += 1
         if starts > MOST * (kills + len(rules)):
@@ -134,14 +135,14 @@ def _kill_any(session: int, rng: random.Random, tally: Tally) -> None:
 
 
 def _kill_one_of(rules: set[str], session: int, rng: random.Random, tally: Tally) -> None:
-    jobs = [pid for pid in sorted(members(session)) if rule_of(pid) in rules]
+    jobs = [pid for pid in sorted(members(session)) if tally.logs.get(log_of(pid) or "") in rules]
     if jobs:
         time.sleep(rng.choice([0, 0, 0.2, 1]) * rng.random())
         _kill(rng.choice(jobs), tally)
 
 
 def _kill(pid: int, tally: Tally) -> None:
-    kind, rule = kind_of(pid), rule_of(pid)
+    kind, rule = kind_of(pid), tally.logs.get(log_of(pid) or "")
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -183,20 +184,26 @@ def plain(command: str, folder: Path, env: Mapping[str, str]) -> None:
         raise Wrong(f"marked as incomplete after the last run: {marks[:3]}")
 
 
-def rules_of(command: str, folder: Path, env: Mapping[str, str]) -> set[str]:
-    """The rules of which a run has jobs that compute."""
+def rules_of(command: str, folder: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """By its log below ``logs``, the rule of every job that a run has and that computes. Two rules may log in one folder."""
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=dict(env), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-    return {found for found in re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.MULTILINE) if found != "all"}
+    found, rule = {}, ""
+    for line in (done.stdout + done.stderr).splitlines():
+        if line.startswith(("rule ", "localrule ")):
+            rule = line.split()[1].rstrip(":")
+        elif line.strip().startswith("log: ") and (log := LOG.search(line)):
+            found[log[1]] = rule
+    return found
 
 
 def small(kills: int, seed: int, folder: Path, every_rule: bool) -> Tally:
     """A small workflow with most rules, killed and then compared to one that was not."""
     env, methods = clean_environment(), ["random", "mgd", "manifoldgd", "d3hr", "ims3"]
     disturbed, other = (SmallRun(folder / name, methods) for name in ("disturbed", "undisturbed"))
-    rules = rules_of(disturbed.dry, disturbed.folder, env)
-    tally = disturb(disturbed, env, kills, rules if every_rule else set(), seed, 3.0)
+    logs = rules_of(disturbed.dry, disturbed.folder, env) if every_rule else {}
+    tally = disturb(disturbed, env, kills, logs, seed, 3.0)
     plain(disturbed.command, disturbed.folder, env)
     plain(other.command, other.folder, env)
     compare(disturbed.results, other.results)
@@ -226,8 +233,7 @@ def demo(kills: int, seed: int, folder: Path) -> Tally:
     env = clean_environment()
     plain("make demo", ROOT, env)
     copy_of_the_repository(folder)
-    rules = rules_of("snakemake -n", folder, env)
-    tally = disturb(Demo(folder), env, kills, rules, seed, 8.0)
+    tally = disturb(Demo(folder), env, kills, rules_of("snakemake -n", folder, env), seed, 8.0)
     plain("make demo", folder, env)
     compare(folder / "results", ROOT / "results")
     return tally

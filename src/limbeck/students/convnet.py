@@ -15,14 +15,14 @@ class NormReluPool(nn.Module):
         self.weight, self.bias, self.eps = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if _compiled(x) and _compiled(self.weight):
+        if _fusable(x) and _fusable(self.weight):
             from limbeck.students.fused import norm_relu_pool
 
             return norm_relu_pool(x, self.weight, self.bias, self.eps)
         return F.avg_pool2d(F.relu(F.group_norm(x, x.shape[1], self.weight, self.bias, self.eps), inplace=True), 2)
 
 
-def _compiled(x: Tensor) -> bool:
+def _fusable(x: Tensor) -> bool:
     """Whether our kernels take it: float32 on a CPU, and no stand-in of torch.compile, torch.jit.trace or torch.func.
 
     Not for forward-mode derivatives, ``torch.fx`` or ``make_fx``.
@@ -50,7 +50,7 @@ class ConvNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate activations."""
-        if _compiled(x):  # a clone: of one channel ``contiguous`` would leave the strides as they are
+        if _fusable(x):  # a clone: of one channel ``contiguous`` would leave the strides as they are
             x = x.clone(memory_format=torch.channels_last)
         return self.body(x)
 
