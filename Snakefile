@@ -42,8 +42,12 @@ os.environ.update(
 )
 # of every job that computes with networks; a profile's `resources: [gpu=N]` says how many of them a machine takes at once
 GPUS = int(os.environ.get("LIMBECK_DEVICE") == "cuda")
-# two cores are rarely free at once: a job that takes both waits while one idles; on a cluster's node they are its own
-FEW_CORES = not workflow.remote_exec and (workflow.resource_settings.cores or 4) <= 2
+# threads of what would use two: of two cores both are rarely free at once, and one would idle; a job on a cluster's node has its own
+TWO = (
+    1
+    if not workflow.remote_exec and (workflow.resource_settings.cores or 4) <= 2
+    else 2
+)
 # used with `--software-deployment-method conda`; without it jobs run on the Python that runs Snakemake
 ENVIRONMENT = str(
     Path(workflow.basedir)

@@ -16,7 +16,7 @@ rule reduce:
     conda:
         ENVIRONMENT
     # UMAP takes seconds a class, the others less than the start of a worker
-    threads: lambda w: 2 if w.embedding.startswith("umap") and not FEW_CORES else 1
+    threads: lambda w: TWO if w.embedding.startswith("umap") else 1
     resources:
         mem_mb=memory("reduce"),
         runtime=runtime("reduce"),

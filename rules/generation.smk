@@ -104,11 +104,9 @@ rule draw:
         prov=f"{R}/{{dataset}}/{{prior}}/starts/{{start}}/ipc{{ipc}}/seed{{seed}}/{{shard}}.prov.json",
     log:
         f"{R}/logs/draw/{{dataset}}.{{prior}}.{{start}}.ipc{{ipc}}.seed{{seed}}.{{shard}}.log",
-    # takes two cores at once
-    priority: 20
     conda:
         ENVIRONMENT
-    threads: 2
+    threads: TWO
     resources:
         mem_mb=memory("draw"),
         runtime=runtime("draw"),

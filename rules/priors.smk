@@ -15,9 +15,11 @@ for layout, files in LAYOUTS.items():
             f"{R}/logs/prior/{{prior}}.log",
         wildcard_constraints:
             prior=PLAN.priors_of(layout),
+        # much waits for it
+        priority: 20
         conda:
             ENVIRONMENT
-        threads: 2
+        threads: TWO
         resources:
             mem_mb=memory("prior"),
             runtime=runtime("prior"),

@@ -88,16 +88,22 @@ def disturb(run: Run, env: Mapping[str, str], kills: int, logs: Mapping[str, str
     """Start a run again and again, and kill one of its processes each time, until there were enough.
 
     logs: the rules by their jobs' logs (``rules_of``); each is to be hit; every other kill waits for a job of one that was not.
-    pause: mean seconds before the others. Once there is nothing left to run, jobs of such rules are forced.
+    pause: mean seconds before the others. Once there is nothing left to run, jobs of such rules are forced. A killed command is started
+    again as it was; the last one is left alone to its end.
     """
     rng, tally, command, starts, rules = random.Random(seed), Tally(logs), run.command, 0, set(logs.values())
+    ended = False
     while tally.kills < kills or rules - set(tally.rules):
         starts += 1
         if starts > MOST * (kills + len(rules)):
             raise Wrong(f"seed {seed}: {rules - set(tally.rules)} could not be hit")
+        if ended:
+            forced = " ".join(sorted(rules - set(tally.rules)) or ["sample", "measure", "train"])
+            # what is made of them need not run again: they make the same bytes
+            command = f"{run.command} --forcerun {forced} --until {forced}"
         ended = _disturbed(command, run.folder, env, kills, rules, rng, pause, tally)
-        missing = sorted(rules - set(tally.rules)) or ["sample", "measure", "train"]
-        command = f"{run.command} --forcerun {' '.join(missing)}" if ended else run.command
+    if not ended:
+        plain(command, run.folder, env)
     return tally
 
 
