@@ -125,6 +125,19 @@ def sample(classes: int, steps: int) -> Case:
     return Case(lambda: down(slice(None)), one, "a class at a time", lambda a, b: _close(a, b, 1e-3), None)
 
 
+def linear(rows: int, width: int) -> Case:
+    """A feed-forward network's first layer, as a denoiser has it on a CPU with AVX-512."""
+    import torch
+
+    from limbeck.priors.cpu import Linear
+
+    layer = Linear(width, 4 * width).requires_grad_(False)
+    plain = torch.nn.Linear(width, 4 * width).requires_grad_(False)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(rows, width)
+    return Case(lambda: layer(x), lambda: plain(x), "torch's layer", _close, None)
+
+
 def dift(patches: int) -> Case:
     """Diffusion features of the middle block, behind which the network is left."""
     import torch
@@ -496,6 +509,7 @@ KERNELS = {
     "decode": Kernel(decode, {"images": 100}, {"images": (25, 50, 100, 200)}),
     "invert": Kernel(invert, {"latents": 64, "steps": 4}, {"latents": (16, 32, 64, 128), "steps": (1, 2, 4)}),
     "sample": Kernel(sample, {"classes": 50, "steps": 4}, {"classes": (10, 25, 50, 100), "steps": (2, 4, 8)}),
+    "linear": Kernel(linear, {"rows": 1024, "width": 160}, {"rows": (128, 512, 2048), "width": (80, 160, 320)}),
     "dift": Kernel(dift, {"patches": 64}, {"patches": (16, 32, 64, 128)}),
     "kmeans": Kernel(
         kmeans,
@@ -531,13 +545,20 @@ def seconds(call: Run, rounds: int = ROUNDS) -> float:
 
 
 def machine() -> dict[str, float]:
-    """Operations per second of products of matrices in float32 and float64, and bytes per second that a copy reads and writes."""
+    """Operations per second of products of matrices in float32 and float64, and bytes per second that a copy reads and writes.
+
+    In float32 by torch's product or as a convolution, whichever is faster here.
+    """
     import torch
+
+    from limbeck.priors.cpu import Linear
 
     found = {}
     for name, kind in (("flop", torch.float32), ("double", torch.float64)):
         a = torch.randn(SQUARE, SQUARE, dtype=kind)
         found[name] = 2 * SQUARE**3 / seconds(lambda a=a: a @ a)  # type: ignore[misc]
+    a, layer = torch.randn(SQUARE, SQUARE), Linear(SQUARE, SQUARE, bias=False).requires_grad_(False)
+    found["flop"] = max(found["flop"], 2 * SQUARE**3 / seconds(lambda: layer(a)))
     source = np.zeros(COPIED, np.uint8)
     target = np.ones_like(source)
     found["bytes"] = 2 * COPIED / seconds(lambda: np.copyto(target, source))

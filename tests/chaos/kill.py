@@ -88,8 +88,8 @@ def disturb(run: Run, env: Mapping[str, str], kills: int, logs: Mapping[str, str
     """Start a run again and again, and kill one of its processes each time, until there were enough.
 
     logs: the rules by their jobs' logs (``rules_of``); each is to be hit; every other kill waits for a job of one that was not.
-    pause: mean seconds before the others. Once there is nothing left to run, jobs of such rules are forced. A killed command is started
-    again as it was; the last one is left alone to its end.
+    pause: mean seconds before the others. Once there is nothing left to run, jobs of such rules are forced. A killed command is
+    started again as it was; the last one is left alone to its end.
     """
     rng, tally, command, starts, rules = random.Random(seed), Tally(logs), run.command, 0, set(logs.values())
     ended = False

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel
 from torch import Tensor
 
 from limbeck.config import DitTraining, VaeTraining
+from limbeck.priors.cpu import quicken
 from limbeck.seeds import torch_generator
 
 History = list[dict[str, float]]
@@ -205,6 +206,7 @@ def train_dit(
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         model = build_dit(latents.shape[1], latents.shape[2], classes, cfg).eval()
     average = copy.deepcopy(model).requires_grad_(False)
+    quicken(model)
     batches = shuffled_batches(len(latents), cfg.batch_size, generator)
     abar = scheduler.alphas_cumprod
 
