@@ -35,7 +35,7 @@ class Linear(nn.Linear):
 
 
 def quicken(network: Any) -> None:
-    """Put the other forms in place, in a network of float32 on a CPU: its weights and their names stay, its function to rounding."""
+    """Put the other forms in place in a network of float32 on a CPU: its weights and their names stay, its function to rounding."""
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     for part in network.modules():
         if wide and type(part) is nn.Linear:
