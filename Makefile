@@ -83,7 +83,7 @@ sweeps: setup
 	done
 	$(BIN)/python workflow/scripts/results_page.py sweeps $(SWEEPS)
 
-# train the embedded prior anew under results/priors; about an hour and a half on 2 cores
+# train the embedded prior anew under results/priors; one to three hours of one core
 prior: setup
 	$(BIN)/snakemake --quiet rules --configfile workflow/configs/train_fashion_dit.yaml results/priors/fashion-dit-trained/model_index.json
 

@@ -19,7 +19,8 @@ for layout, files in LAYOUTS.items():
         priority: 20
         conda:
             ENVIRONMENT
-        threads: TWO
+        # with more of them its weights would depend on the number of cores
+        threads: 1
         resources:
             mem_mb=memory("prior"),
             runtime=runtime("prior"),

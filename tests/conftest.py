@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -143,6 +144,12 @@ class Workflow:
         """Run to the end or fail with the logs."""
         done = self.snakemake("--quiet", "rules", "--show-failed-logs", *targets)
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def threads(self, rule: str, cores: int) -> list[int]:
+        """Of every job of a rule that a run with so many cores would start."""
+        said = self.snakemake("--dry-run", "--cores", str(cores)).stdout
+        jobs = re.findall(rf"^rule {rule}:\n((?:    .*\n)+)", said, re.MULTILINE)
+        return [int((re.findall(r"threads: (\d+)", job) or ["1"])[0]) for job in jobs]
 
     def planned(self, *targets: str, snakefile: Path = ROOT / "Snakefile") -> list[tuple[str, str]]:
         """(rule, method or '') of every job that a run would start, sorted."""

@@ -5,15 +5,25 @@ import math
 
 import pytest
 import torch
-from diffusers import DiTPipeline
+from diffusers import DDPMScheduler, DiTPipeline
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from limbeck.config import DitTraining
 from limbeck.priors.cpu import IMAGES, ROWS, Linear, gelu_tanh, quicken
 from limbeck.priors.dit import DitPrior
+from limbeck.priors.training import train_dit
 from tests import tiny_priors
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else there is."""
+    monkeypatch.setenv("LIMBECK_DEVICE", "cpu")
 
 
 def wide(monkeypatch: pytest.MonkeyPatch, capability: str = "AVX512") -> None:
@@ -92,6 +102,18 @@ def test_a_denoiser_keeps_its_weights_and_its_function(tmp_path, monkeypatch):
     prior.transformer.save_pretrained(tmp_path / "saved")
     again = type(plain).from_pretrained(tmp_path / "saved").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in plain.state_dict().items())
+
+
+def test_a_prior_is_trained_by_them_to_the_same_weights(monkeypatch):
+    cfg = DitTraining(steps=3, batch_size=ROWS // 4, layers=1, heads=1, head_dim=8, patch_size=2)
+    latents, labels, found, taken = torch.randn(64, 4, 4, 4), torch.arange(64) % 3, [], []
+    for capability in ("AVX2", "AVX512"):
+        wide(monkeypatch, capability)
+        taken.append(convolutions(lambda: found.append(train_dit(latents, labels, 3, cfg, DDPMScheduler(), lambda *_: None)[0])))
+    assert taken[1] > taken[0]
+    plain, ours = (model.state_dict() for model in found)
+    for name, value in plain.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5)
 
 
 def test_products_are_left_to_torch_on_other_processors(monkeypatch):

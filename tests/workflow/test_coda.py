@@ -1,7 +1,6 @@
 """CoDA through Snakemake: R and G, what is cached apart from what, the page's chart."""
 
 import csv
-import re
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +82,11 @@ def test_an_ipc_more_fits_nothing_again(flow):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("cores", "threads"), [("2", "1"), ("3", "2")])
+@pytest.mark.parametrize(("cores", "threads"), [(2, 1), (3, 2)])
 def test_umap_takes_two_cores_of_more_than_two(flow, cores, threads):
     """Of two it would wait until both were free at once."""
     flow.overlay["methods"]["coda_real"]["n_neighbors"] = 20
-    asked = flow.snakemake("--dry-run", "--cores", cores).stdout
-    (rule,) = re.findall(r"^rule reduce:\n(?:    .*\n)+", asked, re.MULTILINE)
-    assert (re.findall(r"threads: (\d+)", rule) or ["1"]) == [threads]
+    assert flow.threads("reduce", cores) == [threads]
 
 
 @pytest.mark.long

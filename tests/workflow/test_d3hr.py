@@ -89,6 +89,14 @@ def test_an_option_reaches_back_to_its_stage_and_no_further(flow, options, rules
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("cores", "threads"), [(2, 1), (3, 2)])
+def test_group_sampling_takes_two_cores_of_more_than_two(flow, cores, threads):
+    """Of two it would wait until both were free at once."""
+    flow.overlay["methods"]["d3hr"] |= {"l_skew": 0.0}
+    assert flow.threads("draw", cores) == [threads]
+
+
+@pytest.mark.long
 def test_another_ipc_or_seed_inverts_nothing_again(flow):
     flow.overlay["run"] |= {"ipc": [3, 5], "seeds": [0, 1]}
     assert "invert" not in {rule for rule, _ in flow.planned()}

@@ -224,3 +224,9 @@ def test_the_worked_example_gets_its_row_and_reruns_its_own_cells_alone(flow, so
     path = Path(kernel)
     path.write_text(path.read_text().replace("* r - r", "* r - 1.0 * r"))
     assert flow.planned() == sorted([*((rule, "ball") for rule, method in MGD if method), ("report", "")])
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_prior_takes_one_core_of_any_number(tmp_path, tiny_prior, cores):
+    """The weights of one that is trained depend on how many compute."""
+    assert make_workflow(tmp_path, tiny_prior).threads("prior_dit", cores) == [1]
