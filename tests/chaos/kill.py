@@ -98,7 +98,7 @@ def disturb(run: Run, env: Mapping[str, str], kills: int, logs: Mapping[str, str
         if starts > MOST * (kills + len(rules)):
             raise Wrong(f"seed {seed}: {rules - set(tally.rules)} could not be hit")
         if ended:
-            # what is made of it need not run again: it makes the same bytes; one rule, as none behind another of --until would start
+            # what is made of it need not run again: it makes the same bytes; one rule, as none behind another of --until starts
             forced = rng.choice(sorted(rules - set(tally.rules)) or ["sample", "measure", "train"])
             command = f"{run.command} --forcerun {forced} --until {forced}"
         ended = _disturbed(command, run.folder, env, kills, rules, rng, pause, tally)
