@@ -1,16 +1,25 @@
 """Running whole commands and reading their time and peak memory."""
 
+import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 WATCHED = 0.2  # seconds between two looks at a command's processes
+# A process starts with the peak of the one that started it, so this small one does, and says on a pipe how many kB it was.
+BETWEEN = """
+import os, sys
+pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+os.write(int(sys.argv[1]), str(usage.ru_maxrss).encode())
+sys.exit(bool(status))
+"""
 
 
 @dataclass(frozen=True)
@@ -22,34 +31,43 @@ class Usage:
 
 
 def together(*commands: list[str], module: str = "limbeck") -> list[Usage]:
-    """Start ``python -m module`` with each list of arguments at once and wait for all; times count from the common start."""
+    """Start ``python -m module`` with each list of arguments at once and wait for all; times count from the common start.
+
+    Raises
+    ------
+    RuntimeError: one of them fails.
+    """
     started = time.monotonic()
-    running = [subprocess.Popen([sys.executable, "-m", module, *command], stderr=subprocess.DEVNULL) for command in commands]
-    workers: dict[int, dict[int, float]] = {process.pid: {} for process in running}
-    threading.Thread(target=_watch, args=(workers,), daemon=True).start()
-    found = {}
-    for _ in running:
-        pid, status, usage = os.wait4(-1, 0)
-        if status:
-            raise RuntimeError(f"a benchmarked command failed with status {status}")
-        seconds, below = time.monotonic() - started, workers.pop(pid)
-        found[pid] = Usage(seconds, usage.ru_maxrss / 1024 + sum(below.values()))
-    for process in running:
-        process.returncode = 0  # reaped above
-    return [found[process.pid] for process in running]
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda command: _run([sys.executable, "-m", module, *command], started), commands))
 
 
-def _watch(workers: dict[int, dict[int, float]]) -> None:
-    """Keep the peaks in MB of every process below those of ``workers``, until none of them is left."""
-    while workers:
-        for pid, peaks in list(workers.items()):
+def _run(command: list[str], started: float) -> Usage:
+    read, write = os.pipe()
+    with open(read) as pipe:
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-c", BETWEEN, str(write), *command], stderr=subprocess.DEVNULL, pass_fds=[write]
+        )
+        os.close(write)
+        peaks: dict[int, float] = {}
+        while True:
             try:
-                for child in psutil.Process(pid).children(recursive=True):
-                    status = dict(line.split(":", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
-                    peaks[child.pid] = int(status.get("VmHWM", "0").split()[0]) / 1024
-            except (psutil.NoSuchProcess, OSError):
-                continue  # ended meanwhile
-        time.sleep(WATCHED)
+                status = process.wait(WATCHED)
+                break
+            except subprocess.TimeoutExpired:
+                _look(process.pid, peaks)
+        seconds = time.monotonic() - started
+        if status:
+            raise RuntimeError(f"a benchmarked command failed: {' '.join(command[1:])}")
+        return Usage(seconds, int(pipe.read()) / 1024 + sum(peaks.values()))
+
+
+def _look(pid: int, peaks: dict[int, float]) -> None:
+    """Keep the peaks in MB of every process below the command that ``pid`` started."""
+    with contextlib.suppress(psutil.NoSuchProcess, OSError):  # one ended meanwhile
+        for worker in [below for own in psutil.Process(pid).children() for below in own.children(recursive=True)]:
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines())
+            peaks[worker.pid] = int(status.get("VmHWM", "0").split()[0]) / 1024
 
 
 def alone(command: list[str], module: str = "limbeck") -> Usage:
