@@ -15,6 +15,7 @@ WATCHED = 0.2  # seconds between two looks at a command's processes
 # A process starts with the peak of the one that started it, so this small one does, and says on a pipe how many kB it was.
 BETWEEN = """
 import os, sys
+os.set_inheritable(int(sys.argv[1]), False)
 pid = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
 _, status, usage = os.wait4(pid, 0)
 os.write(int(sys.argv[1]), str(usage.ru_maxrss).encode())

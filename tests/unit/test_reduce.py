@@ -82,7 +82,9 @@ def test_workers_die_with_a_killed_parent(tmp_path):
             wait_until(lambda: all(file.exists() and file.read_text() for file in files))
         finally:
             parent.kill()
-    wait_until(lambda: not any(running(int(file.read_text())) for file in files))
+    workers = [int(file.read_text()) for file in files]
+    wait_until(lambda: not any(map(running, workers)))
+    assert [pid for pid in workers if running(pid)] == []
 
 
 def running(pid):

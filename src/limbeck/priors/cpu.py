@@ -29,9 +29,8 @@ class Linear(nn.Linear):
             return super().forward(x)
         # channels last, the layout of oneDNN's choice: no value moves, before or after
         images = x.reshape(IMAGES, 1, -1, self.in_features).permute(0, 3, 1, 2)
-        return (
-            F.conv2d(images, self.weight[:, :, None, None], self.bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
-        )
+        out = F.conv2d(images, self.weight[:, :, None, None], self.bias)
+        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
 
 
 def quicken(network: Any) -> None:
