@@ -2,7 +2,7 @@
 
 NAME: modules of this folder, all of ALL where none is named. *floor*: the share of the time that the counted arithmetic takes at
 the rates measured in the same run. *products*: the share of a network's time inside torch's products. *growth*: exponents, how the
-time grows with each size.
+time grows with each size. *target*: what was asked of it before it was written, and whether it is met.
 """
 
 import json
@@ -24,6 +24,7 @@ from benchmarks import (
     manifold_cost,
     memory,
     metrics,
+    overhead,
     pinned_threads,
     planning,
     rates,
@@ -35,7 +36,7 @@ from benchmarks import (
 
 ALL = (
     *(rates, planning, pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
-    *(discovery, group_sampling, subgroup, coresets, typicality, metrics, kernels),
+    *(discovery, group_sampling, subgroup, coresets, typicality, metrics, kernels, overhead),
 )
 
 
@@ -48,13 +49,14 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for module in [known[name] for name in names] or ALL:
             lines += module.run(Path(folder))
-    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "floor", "products", "growth")
+    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "target", "floor", "products", "growth")
     for line in lines:
         numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
         shares = (f"{100 * line[name]:.0f} %" if name in line else "" for name in ("floor", "products"))
+        target = f"{line['target']}: {'met' if line['met'] else '[red]missed[/red]'}" if "target" in line else ""
         growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
-        table.add_row(line["benchmark"], line["case"], *numbers, line["of"], *shares, growth)
-    Console(width=150).print(table)
+        table.add_row(line["benchmark"], line["case"], *numbers, line["of"], target, *shares, growth)
+    Console(width=180).print(table)
     out = Path("results/benchmarks.json")
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(lines, indent=1) + "\n")

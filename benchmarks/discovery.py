@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.measure import Usage, alone
+from benchmarks.measure import Line, Usage, alone, judged
 from limbeck.artifacts import EMBEDDING, LATENTS
 from limbeck.methods import embedding_name, embedding_options, fit_name, fit_options
 from limbeck.plan import Plan
@@ -27,7 +27,7 @@ DATA = "fashion-mini"  # names options in the config; the latents are our own
 THEIRS = "umap-learn, class by class"
 
 
-def run(folder: Path) -> list[dict[str, object]]:
+def run(folder: Path) -> list[Line]:
     """Medians of ROUNDS interleaved rounds of whole commands."""
     bench = _Commands(folder)
     _latents(bench.latents)
@@ -42,25 +42,29 @@ def run(folder: Path) -> list[dict[str, object]]:
     return [*_embedding_lines(bench, seconds, peaks), *_ipc_lines(bench, seconds, peaks)]
 
 
-def _embedding_lines(bench: "_Commands", seconds: dict[str, float], peaks: dict[str, float]) -> list[dict[str, object]]:
+def _embedding_lines(bench: "_Commands", seconds: dict[str, float], peaks: dict[str, float]) -> list[Line]:
     with Artifact(bench.embedding, EMBEDDING) as ours:
         found = {"reduce": ours["coordinates"], THEIRS: np.load(bench.theirs)}
-    lines: list[dict[str, object]] = []
-    for name, coordinates in found.items():
-        case = f"{name}, trustworthiness {_trust(bench.latents, coordinates):.4f}"
-        line = {"benchmark": "coda embedding", "case": case, "seconds": seconds[name], "peak_mb": peaks[name]}
-        lines.append({**line, "ratio": seconds[THEIRS] / seconds[name], "of": "times faster than umap-learn"})
-    return lines
+    trust = {name: _trust(bench.latents, coordinates) for name, coordinates in found.items()}
+    lines: list[Line] = []
+    for name in found:
+        case = f"{name}, trustworthiness {trust[name]:.4f}"
+        line: Line = {"benchmark": "coda embedding", "case": case, "seconds": seconds[name], "peak_mb": peaks[name]}
+        lines.append(line | {"ratio": seconds[THEIRS] / seconds[name], "of": "times faster than umap-learn"})
+    lines[0]["trustworthiness lost"] = trust[THEIRS] - trust["reduce"]
+    limits = {"ratio": (2, None), "peak_mb": (None, 2000), "trustworthiness lost": (None, 0.01)}
+    return [judged(lines[0], **limits), *lines[1:]]
 
 
-def _ipc_lines(bench: "_Commands", seconds: dict[str, float], peaks: dict[str, float]) -> list[dict[str, object]]:
+def _ipc_lines(bench: "_Commands", seconds: dict[str, float], peaks: dict[str, float]) -> list[Line]:
     """What IPC 20 takes in parts of what IPC 10 took, whose embedding and clusters it shares."""
-    lines: list[dict[str, object]] = []
+    lines: list[Line] = []
     for part, times in (("whole commands", seconds), ("work", bench.work())):
         first, second = sum(times[name] for name in ("reduce", "fit", f"select {FIRST}")), times[f"select {SECOND}"]
-        line = {"benchmark": "coda, second IPC", "case": f"select {SECOND}, {part}", "seconds": second}
+        line: Line = {"benchmark": "coda, second IPC", "case": f"select {SECOND}, {part}", "seconds": second}
         line |= {"peak_mb": peaks[f"select {SECOND}"], "ratio": second / first}
-        lines.append({**line, "of": f"reduce, fit, select {FIRST}, {part}"})
+        line["of"] = f"reduce, fit, select {FIRST}, {part}"
+        lines.append(judged(line, ratio=(None, 0.05)) if part == "work" else line)
     return lines
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import alone
+from benchmarks.measure import Line, alone, judged
 
 ROUNDS, SEED = 3, 0
 N, D, CANDIDATES, CLASSES = 10, 4096, 800, 50
@@ -88,25 +88,27 @@ def large(case: str) -> dict[str, float]:
     return used | {"draws": (time.process_time() - begun) / (sample * BLOCK) * candidates * N * dims}
 
 
-def run(folder: Path) -> list[dict[str, object]]:
+def run(folder: Path) -> list[Line]:
     """Speed-ups over the direct search; then the large searches, each in a process of its own."""
     out = folder / "group.json"
     used = alone(["compared", str(out)], module="benchmarks.group_sampling")
     found = json.loads(out.read_text())
-    lines: list[dict[str, object]] = []
-    for classes in (FEW, CLASSES):
+    lines: list[Line] = []
+    for classes, times in ((FEW, 8), (CLASSES, 30)):
         for what in ("direct", "search"):
             seconds, reference = found[f"{what} {classes}"], found[f"direct {classes}"]
             case = f"{what}, {classes} classes, D {D}, n {N}, m {CANDIDATES}, CPU on 1 thread"
-            line = {"benchmark": "group sampling", "case": case, "seconds": seconds, "peak_mb": used.peak_mb}
+            line: Line = {"benchmark": "group sampling", "case": case, "seconds": seconds, "peak_mb": used.peak_mb}
             agree = f"; {found['agree']} of {CLASSES} winners equal" if what == "search" else ""
-            lines.append({**line, "ratio": reference / seconds, "of": f"times faster than direct{agree}"})
+            line |= {"ratio": reference / seconds, "of": f"times faster than direct{agree}"}
+            lines.append(judged(line, ratio=(times, None)) if what == "search" else line)
     for name, (candidates, dims, classes) in LARGE.items():
         used = alone([name, str(out)], module="benchmarks.group_sampling")
         found = json.loads(out.read_text())
         case = f"search, {classes} classes, D {dims}, n {N}, m {candidates:,}, {THREADS} threads, {found['cpu']:.0f} s of CPU"
         line = {"benchmark": "group sampling", "case": case, "seconds": found["seconds"], "peak_mb": used.peak_mb}
-        lines.append({**line, "ratio": found["cpu"] / found["draws"], "of": "CPU for its normals alone"})
+        line |= {"ratio": found["cpu"] / found["draws"], "of": "CPU for its normals alone"}
+        lines.append(judged(line, seconds=(None, 300), peak_mb=(None, 1000)))
     return lines
 
 

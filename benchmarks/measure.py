@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,6 +22,20 @@ _, status, usage = os.wait4(pid, 0)
 os.write(int(sys.argv[1]), str(usage.ru_maxrss).encode())
 sys.exit(bool(status))
 """
+
+
+Line = dict[str, Any]  # of the table, see benchmarks.__main__
+
+
+def judged(line: Line, **limits: tuple[float | None, float | None]) -> Line:
+    """The line with its target in words and whether it is met. limits: the least and the most that its numbers may be, by name."""
+    words, met = [], True
+    for name, (least, most) in limits.items():
+        for limit, sign, good in ((least, "≥", line[name] >= (least or 0)), (most, "≤", line[name] <= (most or 0))):
+            if limit is not None:
+                words.append(f"{name.replace('_', ' ')} {sign} {limit:,g}")
+                met &= bool(good)
+    return line | {"target": ", ".join(words), "met": met}
 
 
 @dataclass(frozen=True)

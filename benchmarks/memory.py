@@ -1,11 +1,6 @@
-"""What the stages take of memory at three sizes, against what ``limbeck.resources`` asks a scheduler for.
+"""What the stages take of memory at three sizes, against what ``limbeck.resources`` asks a scheduler for."""
 
-A process starts with the peak of the one that starts it, so this one imports nothing heavy; sets and priors are made in others.
-"""
-
-import json
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +11,7 @@ from typing import Any
 import numpy as np
 from snakemake.utils import update_config
 
-from benchmarks.measure import alone
+from benchmarks.measure import Line, alone, judged
 from limbeck.config import Config, DitTraining, VaeTraining
 from limbeck.data.sources.arrays import FASHION_CLASSES
 from limbeck.plan import Plan
@@ -121,72 +116,34 @@ def jobs(plan: Plan, case: Case) -> Iterator[tuple[str, dict[str, str], str]]:
     yield "train", {**one, "protocol": "smoke", "student": case.student}, trained
 
 
-def measured(case: Case, folder: Path) -> Iterator[dict[str, object]]:
+def measured(case: Case, folder: Path) -> Iterator[Line]:
     """Every job of a case: its peak, what its formula says, and their ratio."""
-    subprocess.run([sys.executable, "-m", "benchmarks.memory", "prepare", case.name, str(folder)], check=True)
+    folder.mkdir()
+    dataset(case, folder / "d.npz")
+    prior(case, folder / "p")
     plan = planned(case, folder)
     for stage, w, options in jobs(plan, case):
-        command = [
-            "--threads",
-            "1",
-            stage,
-            "--spec",
-            plan.spec(stage, w),
-            *shlex.split(options),
-            "--prov",
-            str(folder / "prov.json"),
-        ]
-        used = alone(command)
+        about = ["--threads", "1", stage, "--spec", plan.spec(stage, w)]
+        used = alone([*about, *shlex.split(options), "--prov", str(folder / "prov.json")])
         asked = estimate(plan, stage, w).memory.cpu
-        yield {
-            "benchmark": "memory",
-            "case": f"{stage}, {case.name}",
-            "seconds": used.seconds,
-            "peak_mb": used.peak_mb,
-            "ratio": asked / used.peak_mb,
-            "of": "its peak, by its formula" + ("" if fits(used.peak_mb, asked) else " -- OUT OF BOUNDS"),
-        }
+        line: Line = {"benchmark": "memory", "case": f"{stage}, {case.name}", "seconds": used.seconds, "peak_mb": used.peak_mb}
+        line |= {"ratio": asked / used.peak_mb, "of": "its peak, by its formula"}
+        yield judged(line, ratio=(1, round(FACTOR + ROOM / used.peak_mb, 2)))
 
 
-def fits(peak: float, asked: float) -> bool:
-    """Whether a formula says enough, and not far too much."""
-    return peak <= asked < FACTOR * peak + ROOM
-
-
-def run(folder: Path) -> list[dict[str, object]]:
+def run(folder: Path) -> list[Line]:
     """One line per stage and size."""
-    out = folder / "memory.json"
-    subprocess.run([sys.executable, "-m", "benchmarks.memory", "write", str(out)], check=True)
-    found: list[dict[str, object]] = json.loads(out.read_text())
-    return found
+    return [line for number, case in enumerate(CASES) for line in measured(case, folder / f"case{number}")]
 
 
-def _all() -> list[dict[str, object]]:
-    lines = []
+def main() -> int:
+    """All of it; the status says whether every formula is within its bounds."""
     with tempfile.TemporaryDirectory() as place:
-        for number, case in enumerate(CASES):
-            for line in measured(case, Path(place) / str(number)):
-                print(
-                    f"{line['case']:32} {line['peak_mb']:6.0f} MB; {line['ratio']:.2f} x {line['of']}", file=sys.stderr, flush=True
-                )
-                lines.append(line)
-    return lines
-
-
-def main(command: str = "", *arguments: str) -> int:
-    """``prepare NAME FOLDER``, ``write FILE``, or all of it; the status says whether every formula is within its bounds."""
-    if command == "prepare":
-        folder, case = Path(arguments[1]), next(case for case in CASES if case.name == arguments[0])
-        folder.mkdir()
-        dataset(case, folder / "d.npz")
-        prior(case, folder / "p")
-        return 0
-    lines = _all()
-    if command == "write":
-        Path(arguments[0]).write_text(json.dumps(lines))
-        return 0
-    return int(any("OUT" in str(line["of"]) for line in lines))
+        lines = run(Path(place))
+    for line in lines:
+        print(f"{line['case']:32} {line['peak_mb']:6.0f} MB; {line['ratio']:.2f} x {line['of']}; {line['target']}")
+    return int(not all(line["met"] for line in lines))
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

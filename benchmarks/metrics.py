@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.measure import alone
+from benchmarks.measure import Line, alone, judged
 
 IMAGES, D, REAL = 100, 2048, 5000
 CLASSES, WIDTH, TEST = 10, 512, 2000
@@ -56,22 +56,24 @@ def _features(path: Path, n: int, seed: int) -> str:
     return str(path)
 
 
-def _measured(folder: Path) -> list[dict[str, object]]:
+def _measured(folder: Path) -> list[Line]:
     own, test = _features(folder / "own.zarr.zip", IMAGES, 1), _features(folder / "test.zarr.zip", TEST, 2)
-    spec, out, lines = json.dumps({"extractor": "x", "kind": "hf", "code": ""}), str(folder / "metrics.json"), []
+    spec, out = json.dumps({"extractor": "x", "kind": "hf", "code": ""}), str(folder / "metrics.json")
+    lines: list[Line] = []
     for n in SIZES:
         train = _features(folder / f"train-{n}.zarr.zip", n, 3)
         files = ["--distilled", own, "--images", own, "--train", train, "--test", test, "--metrics", out, "--prov", f"{out}.prov"]
         usage = alone(["--threads", "1", "measure", "--spec", spec, *files])
         what = f"measure, {IMAGES} images against {n} x {WIDTH}"
         lines.append({"benchmark": "metrics", "case": what, "seconds": usage.seconds, "peak_mb": usage.peak_mb})
-    first = float(str(lines[0]["peak_mb"]))
-    return [{**line, "ratio": float(str(line["peak_mb"])) / first, "of": f"times the memory of {SIZES[0]}"} for line in lines]
+    of = f"times the memory of {SIZES[0]}"
+    lines = [{**line, "ratio": line["peak_mb"] / lines[0]["peak_mb"], "of": of} for line in lines]
+    return [lines[0], judged(lines[1], ratio=(None, 1.1))]  # independent of the number of real images
 
 
-def run(folder: Path) -> list[dict[str, object]]:
+def run(folder: Path) -> list[Line]:
     """Each in a process of its own."""
-    out, lines, found, peaks = folder / "frechet.json", [], {}, {}
+    out, lines, found, peaks = folder / "frechet.json", list[Line](), {}, {}
     for case in ("sqrtm", "nuclear norm"):
         peaks[case] = alone([case, str(out)], module="benchmarks.metrics").peak_mb
         found[case] = json.loads(out.read_text())
@@ -79,8 +81,9 @@ def run(folder: Path) -> list[dict[str, object]]:
         raise RuntimeError("the Fréchet distance is not what sqrtm gives")
     for case, result in found.items():
         what = f"Fréchet by {case}, {IMAGES} and {REAL} x {D}, CPU on 1 thread"
-        line = {"benchmark": "metrics", "case": what, "seconds": result["seconds"], "peak_mb": peaks[case]}
-        lines.append({**line, "ratio": found["sqrtm"]["seconds"] / result["seconds"], "of": "times faster than sqrtm"})
+        line: Line = {"benchmark": "metrics", "case": what, "seconds": result["seconds"], "peak_mb": peaks[case]}
+        line |= {"ratio": found["sqrtm"]["seconds"] / result["seconds"], "of": "times faster than sqrtm"}
+        lines.append(line if case == "sqrtm" else judged(line, ratio=(20, None)))
     return [*lines, *_measured(folder)]
 
 

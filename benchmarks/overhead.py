@@ -1,8 +1,8 @@
-"""Of a whole run's time on N cores what is work, what goes into starts of processes and imports, and what Snakemake itself takes.
+"""Of the demo's time what is work, what goes into starts of processes and imports, and what Snakemake itself takes.
 
-``python -m benchmarks.overhead`` runs config.yaml, the demo, twice in a temporary folder: with every job a process of its own, and
-with jobs forked by the server of ``limbeck.warm``; then once more with nothing to do. Twenty minutes on two cores, so it is no part
-of ``make bench``. ``python -m benchmarks.overhead RESULTS`` shows of a finished run alone what its jobs' CPU time was spent on.
+config.yaml is run twice in a temporary folder, on two cores: with every job a process of its own, and with jobs forked by the
+server of ``limbeck.warm``; each once more with nothing to do. ``python -m benchmarks.overhead RESULTS`` shows of a finished run
+alone what its jobs' CPU time was spent on.
 """
 
 import json
@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measure import Line, judged
 from limbeck import warm
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,9 @@ IMPORTED = re.compile(r"^import time: +(\d+) \|", re.MULTILINE)  # microseconds 
 
 
 def measured(folder: Path, cores: int, server: bool) -> dict[str, float]:
-    """Core seconds of a run in ``folder``: of stages, of starts and imports, of Snakemake; all are wall time x cores."""
+    """Core seconds of a run in ``folder``: of stages, of starts and imports, of Snakemake, and all; seconds of the run and of one
+    with nothing to do; the largest job's memory in MB.
+    """
     environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1", "HF_HUB_OFFLINE": "1"}
     environment.pop(warm.VARIABLE, None)
     if not server:
@@ -51,7 +53,7 @@ def measured(folder: Path, cores: int, server: bool) -> dict[str, float]:
                 pass
             time.sleep(0.2)
     if run.returncode:
-        raise SystemExit((folder / "said").read_text()[-3000:])
+        raise RuntimeError((folder / "said").read_text()[-3000:])
     wall = time.monotonic() - started
     every = [json.loads(path.read_text()) for path in folder.rglob("*.prov.json")]
     # stages import more when they need it, which is no work of theirs; their logs begin before they import anything large
@@ -64,7 +66,7 @@ def measured(folder: Path, cores: int, server: bool) -> dict[str, float]:
     subprocess.run(command, env=environment, check=True, capture_output=True)
     again = time.monotonic() - again
     whole = {"jobs": len(every), "work": work, "starts": late + preloaded + starts, "Snakemake": own, "all": wall * cores}
-    return whole | {"again": again}
+    return whole | {"seconds": wall, "again": again, "peak_mb": max(each["peak_mb"] for each in every)}
 
 
 def spent(results: Path) -> dict[str, float]:
@@ -92,20 +94,34 @@ def seconds(module: str) -> float:
     return time.perf_counter() - started
 
 
-def main(cores: int = 2) -> None:
-    """Run both, print the table."""
-    table = Table("jobs are", "jobs", "wall, s", "work", "starts, imports", "Snakemake", "idle", "not work", "again, s")
+def line(case: str, found: dict[str, float], seconds: float, reference: float) -> Line:
+    """A row of the table: of a demo, by the time of another."""
+    numbers = {"seconds": seconds, "peak_mb": found["peak_mb"], "ratio": reference / seconds}
+    return {"benchmark": "demo", "case": case, **numbers, "of": "times faster than every job a process"}
+
+
+def run(folder: Path, cores: int = 2) -> list[Line]:
+    """Both, and both again with nothing to do; then what the CPU time of forked jobs was spent on."""
+    found, lines = dict[bool, dict[str, float]](), list[Line]()
     for server in (False, True):
-        with tempfile.TemporaryDirectory() as folder:
-            found = measured(Path(folder), cores, server)
-            shown(Path(folder) / "results")
-        whole, again = found["all"], f"{found['again']:.1f}"
-        idle = whole - found["work"] - found["starts"] - found["Snakemake"]
-        shares = [f"{100 * part / whole:.1f} %" for part in (found["work"], found["starts"], found["Snakemake"], idle)]
-        overhead = f"{100 * (found['starts'] + found['Snakemake']) / whole:.1f} %"
-        table.add_row("forked" if server else "processes", f"{found['jobs']:.0f}", f"{whole / cores:.0f}", *shares, overhead, again)
-    Console(width=110).print(table)
+        place = folder / ("forked" if server else "processes")
+        place.mkdir()
+        found[server] = measured(place, cores, server)
+    for server, own in found.items():
+        parts = {name: own[name] / own["all"] for name in ("work", "starts", "Snakemake")}
+        parts["idle"] = 1 - sum(parts.values())
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in parts.items())
+        jobs = "jobs forked" if server else "every job a process"
+        cold = line(f"cold, {own['jobs']:.0f} jobs, {jobs}: {shares}", own, own["seconds"], found[False]["seconds"])
+        rerun = line(f"warm (nothing to do), {jobs}", own, own["again"], found[False]["again"])
+        lines += [judged(cold, seconds=(None, 720), peak_mb=(None, 3000)), rerun] if server else [cold, rerun]
+    inside = spent(folder / "forked/results")
+    every, networks = sum(inside.values()), sum(inside[kind] for kind in KINDS)
+    shares = ", ".join(f"{kind} {100 * value / every:.1f} %" for kind, value in inside.items())
+    share = line(f"CPU time, jobs forked: {shares}", found[True], networks, networks)
+    share |= {"ratio": networks / every, "of": "CPU time of all jobs, inside denoiser, student and VAE"}
+    return [*lines, judged(share, ratio=(0.7, None))]
 
 
 if __name__ == "__main__":
-    shown(Path(sys.argv[1])) if sys.argv[1:] else main()
+    shown(Path(sys.argv[1]))

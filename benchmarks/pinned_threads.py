@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import alone, together
+from benchmarks.measure import Line, alone, judged, together
 from limbeck.artifacts import IMAGES
 from limbeck.protocols import PROTOCOLS
 from limbeck.store import create
 from limbeck.students.registry import architecture
 
 
-def run(folder: Path) -> list[dict[str, object]]:
+def run(folder: Path) -> list[Line]:
     """Time of two student trainings at once over their time in turn; pinned to 1 thread each, and unpinned."""
     rng = np.random.default_rng(0)
     path = folder / "set.zarr.zip"
@@ -37,18 +37,11 @@ def run(folder: Path) -> list[dict[str, object]]:
         return ["--threads", str(threads), "train", "--spec", json.dumps(spec), *files, "--prov", str(folder / f"{name}.prov.json")]
 
     turn = sum(alone(job(name, 1)).seconds for name in ("a", "b"))
-    lines: list[dict[str, object]] = []
+    lines: list[Line] = []
     for case, threads in (("two at once, 1 thread each", 1), ("two at once, 2 threads each", 2)):
         used = together(job("a", threads), job("b", threads))
         seconds = max(u.seconds for u in used)
-        lines.append(
-            {
-                "benchmark": "train",
-                "case": case,
-                "seconds": seconds,
-                "peak_mb": max(u.peak_mb for u in used),
-                "ratio": seconds / turn,
-                "of": "time in turn",
-            }
-        )
+        line: Line = {"benchmark": "train", "case": case, "seconds": seconds, "peak_mb": max(u.peak_mb for u in used)}
+        line |= {"ratio": seconds / turn, "of": "time in turn"}
+        lines.append(judged(line, ratio=(None, 1)) if threads == 1 else line)
     return lines

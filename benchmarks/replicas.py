@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from benchmarks.measure import Line, judged
 from limbeck.cli import keep_freed_memory
 from limbeck.students.registry import build
 
@@ -48,11 +49,11 @@ def together(models: list[nn.Module], x: Tensor, y: Tensor) -> dict[str, Tensor]
     return weights
 
 
-def run(folder: Path) -> list[dict[str, object]]:  # noqa: ARG001
+def run(folder: Path) -> list[Line]:  # noqa: ARG001
     """Ratio of the times, after the weights were found equal."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    lines: list[dict[str, object]] = []
+    lines: list[Line] = []
     for student, steps in (("convnet3-w32", 20), ("convnet3", 3)):
         torch.manual_seed(0)
         models = [build(student, 1, 10, 32) for _ in range(REPLICAS)]
@@ -71,14 +72,6 @@ def run(folder: Path) -> list[dict[str, object]]:  # noqa: ARG001
         seconds = time.process_time() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         case = f"{REPLICAS} of {student} by vmap"
-        lines.append(
-            {
-                "benchmark": "replicas",
-                "case": case,
-                "seconds": seconds,
-                "peak_mb": peak,
-                "ratio": seconds / turn,
-                "of": "trainings in turn",
-            }
-        )
+        line: Line = {"benchmark": "replicas", "case": case, "seconds": seconds, "peak_mb": peak}
+        lines.append(judged(line | {"ratio": seconds / turn, "of": "trainings in turn"}, ratio=(None, 0.6)))
     return lines

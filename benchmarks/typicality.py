@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measure import alone
+from benchmarks.measure import Line, alone, judged
 from limbeck.artifacts import IMAGES, LATENTS, SCORES, Schema
 from limbeck.data.paths import package_path
 from limbeck.data.sources.arrays import FASHION_CLASSES
@@ -86,18 +86,19 @@ def _stored(folder: Path) -> float:
     return _written(folder / "stored.zarr.zip", SCORES, maps=maps, rows=rows, labels=np.zeros(n, np.int32)).stat().st_size / 1e6
 
 
-def run(folder: Path) -> list[dict[str, object]]:
+def run(folder: Path) -> list[Line]:
     """The kernel's time, the command's memory, the artifact's size."""
     from limbeck.stages.prior import run as store_prior
 
-    lines: list[dict[str, object]] = []
+    lines: list[Line] = []
     out, first, base = folder / "typicality.json", 0.0, 0.0
     for case in ("naive", "ours"):
         peak = alone([case, str(out)], module="benchmarks.typicality").peak_mb
         seconds = float(json.loads(out.read_text()))
         first = first or seconds
-        line = {"benchmark": "typicality", "case": f"{case}, {TIMED} images, {DRAWS} draws, CPU on 1 thread", "seconds": seconds}
-        lines.append({**line, "peak_mb": peak, "ratio": first / seconds, "of": "times faster than naive"})
+        line: Line = {"benchmark": "typicality", "case": f"{case}, {TIMED} images, {DRAWS} draws, CPU on 1 thread"}
+        line |= {"seconds": seconds, "peak_mb": peak, "ratio": first / seconds, "of": "times faster than naive"}
+        lines.append(line)
     index = folder / "stored-prior" / "model_index.json"
     store_prior(PRIOR, [], index)
     for n, draws in MEMORY:
@@ -105,12 +106,13 @@ def run(folder: Path) -> list[dict[str, object]]:
         made = ["--scores", str(folder / "scores.zarr.zip"), "--prov", str(folder / "prov.json")]
         used = alone(["--threads", "1", "score", "--spec", spec, *_inputs(folder, n), "--prior", str(index), *made])
         base = base or used.peak_mb
-        line = {"benchmark": "score", "case": f"{n:,} images, {draws} draws", "seconds": used.seconds, "peak_mb": used.peak_mb}
-        lines.append({**line, "ratio": used.peak_mb / base, "of": "peak memory of the first"})
+        line = {"benchmark": "score", "case": f"{n:,} images, {draws} draws", "seconds": used.seconds}
+        line |= {"peak_mb": used.peak_mb, "ratio": used.peak_mb / base, "of": "peak memory of the first"}
+        lines.append(judged(line, ratio=(None, 1.1)))  # no memory for a draw or an image
     size = _stored(folder)
     what = f"{STORED[0]:,} maps of {STORED[1]}x{STORED[1]}: {size:.2f} MB stored"
-    stored: dict[str, object] = {"benchmark": "score", "case": what, "seconds": 0.0, "peak_mb": 0.0}
-    return [*lines, {**stored, "ratio": size / 4, "of": "the 4 MB allowed"}]
+    stored: Line = {"benchmark": "score", "case": what, "seconds": 0.0, "peak_mb": 0.0}
+    return [*lines, judged({**stored, "ratio": size / 4, "of": "the 4 MB allowed"}, ratio=(None, 1))]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
-"""What a benchmark measures of a command: its own time and memory, and its workers'."""
+"""What a benchmark measures of a command: its own time and memory, and its workers'; and what it was to measure."""
+
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from benchmarks.measure import alone, together
+import benchmarks.__main__ as suite
+from benchmarks.measure import alone, judged, together
 
 MB = 1 << 20
 
@@ -36,3 +40,34 @@ def test_workers_count_too():
 def test_a_command_that_fails_is_no_measurement():
     with pytest.raises(RuntimeError, match="failed"):
         alone(["-n", "1", "1 / 0"], module="timeit")
+
+
+@pytest.mark.parametrize(
+    ("limits", "words", "met"),
+    [
+        ({"ratio": (2, None)}, "ratio ≥ 2", True),
+        ({"ratio": (3.5, None)}, "ratio ≥ 3.5", False),
+        ({"peak_mb": (None, 2000)}, "peak mb ≤ 2,000", True),
+        ({"peak_mb": (None, 1999)}, "peak mb ≤ 1,999", False),
+        ({"ratio": (2, 3)}, "ratio ≥ 2, ratio ≤ 3", True),
+        ({"ratio": (2.9, None), "peak_mb": (None, 1)}, "ratio ≥ 2.9, peak mb ≤ 1", False),
+        ({"ratio": (None, 1), "peak_mb": (None, 2000)}, "ratio ≤ 1, peak mb ≤ 2,000", False),
+        ({"lost": (None, 0.01)}, "lost ≤ 0.01", True),
+    ],
+)
+def test_a_target_is_met_where_every_limit_is_kept(limits, words, met):
+    line = {"ratio": 3.0, "peak_mb": 2000.0, "lost": -0.5}
+    assert judged(line, **limits) == {**line, "target": words, "met": met}
+
+
+def test_the_table_says_which_targets_are_missed(tmp_path, monkeypatch, capsys):
+    line = {"benchmark": "b", "case": "c", "seconds": 1.0, "peak_mb": 2.0, "ratio": 3.0, "of": "x"}
+    lines = [judged(line, ratio=(3, None)), judged(line, ratio=(4, None)), line]
+    monkeypatch.setattr(suite, "ALL", (SimpleNamespace(__name__="benchmarks.b", run=lambda _: lines),))
+    monkeypatch.chdir(tmp_path)
+    suite.main(["b"])
+    said = capsys.readouterr().out
+    assert said.count("met") == said.count("missed") == 1
+    assert json.loads((tmp_path / "results/benchmarks.json").read_text()) == lines
+    with pytest.raises(SystemExit, match="no benchmark"):
+        suite.main(["c"])
