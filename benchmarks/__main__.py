@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +32,7 @@ from benchmarks import (
     tangent_kernel,
     typicality,
 )
+from benchmarks.measure import Line
 
 ALL = (
     *(rates, planning, pinned_threads, replicas, decode, encode_memory, memory, tangent_kernel, manifold_cost),
@@ -45,10 +45,13 @@ def main(names: list[str]) -> None:
     known = {module.__name__.rpartition(".")[2]: module for module in ALL}
     if unknown := set(names) - set(known):
         raise SystemExit(f"no benchmark {sorted(unknown)}; choose of {sorted(known)}")
-    lines: list[dict[str, Any]] = []
+    lines: list[Line] = []
+    out = Path("results/benchmarks.json")
+    out.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for module in [known[name] for name in names] or ALL:
             lines += module.run(Path(folder))
+            out.write_text(json.dumps(lines, indent=1) + "\n")  # a later one may fail
     table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "target", "floor", "products", "growth")
     for line in lines:
         numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
@@ -57,9 +60,6 @@ def main(names: list[str]) -> None:
         growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
         table.add_row(line["benchmark"], line["case"], *numbers, line["of"], target, *shares, growth)
     Console(width=180).print(table)
-    out = Path("results/benchmarks.json")
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(lines, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def _ipc_lines(bench: "_Commands", seconds: dict[str, float], peaks: dict[str, f
         line: Line = {"benchmark": "coda, second IPC", "case": f"select {SECOND}, {part}", "seconds": second}
         line |= {"peak_mb": peaks[f"select {SECOND}"], "ratio": second / first}
         line["of"] = f"reduce, fit, select {FIRST}, {part}"
-        lines.append(judged(line, ratio=(None, 0.05)) if part == "work" else line)
+        lines.append(judged(line, ratio=(None, 0.05)))
     return lines
 
 

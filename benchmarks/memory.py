@@ -141,7 +141,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         lines = run(Path(place))
     for line in lines:
-        print(f"{line['case']:32} {line['peak_mb']:6.0f} MB; {line['ratio']:.2f} x {line['of']}; {line['target']}")
+        result = "met" if line["met"] else "MISSED"
+        print(f"{line['case']:32} {line['peak_mb']:6.0f} MB; {line['ratio']:.2f} x {line['of']}; {line['target']}: {result}")
     return int(not all(line["met"] for line in lines))
 
 

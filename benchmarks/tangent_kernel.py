@@ -65,6 +65,8 @@ def run(folder: Path) -> list[Line]:
         if what == "subspace" and case == "gap":  # five times as fast again, where the spectrum has a gap
             line["of exact"] = found["exact", case][0]["seconds"] / result["seconds"]
             line = judged(line, **{"of exact": (5, None), "peak_mb": (None, 1000)})
+        elif what == "subspace":
+            line = judged(line, peak_mb=(None, 1000))
         elif what == "exact":
             line = judged(line, ratio=(200, None), peak_mb=(None, 1000))
         lines.append(line)

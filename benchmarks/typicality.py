@@ -105,10 +105,10 @@ def run(folder: Path) -> list[Line]:
         spec = json.dumps({"family": "dit", "prior": {"size": 32}, "scoring": {**SCORING, "n_draws": draws}, "code": "benchmark"})
         made = ["--scores", str(folder / "scores.zarr.zip"), "--prov", str(folder / "prov.json")]
         used = alone(["--threads", "1", "score", "--spec", spec, *_inputs(folder, n), "--prior", str(index), *made])
-        base = base or used.peak_mb
         line = {"benchmark": "score", "case": f"{n:,} images, {draws} draws", "seconds": used.seconds}
-        line |= {"peak_mb": used.peak_mb, "ratio": used.peak_mb / base, "of": "peak memory of the first"}
-        lines.append(judged(line, ratio=(None, 1.1)))  # no memory for a draw or an image
+        line |= {"peak_mb": used.peak_mb, "ratio": used.peak_mb / (base or used.peak_mb), "of": "peak memory of the first"}
+        lines.append(judged(line, ratio=(None, 1.1)) if base else line)  # no memory for a draw or an image
+        base = base or used.peak_mb
     size = _stored(folder)
     what = f"{STORED[0]:,} maps of {STORED[1]}x{STORED[1]}: {size:.2f} MB stored"
     stored: Line = {"benchmark": "score", "case": what, "seconds": 0.0, "peak_mb": 0.0}

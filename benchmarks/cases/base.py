@@ -12,8 +12,8 @@ Run = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """ours, reference: the same work. of: what the reference is. agree: whether both results are one. flop: None, to be counted
-    while torch works. moved: bytes read and written at the least. double: whether it computes in float64.
+    """ours, reference: two ways to the same result. of: what the reference is. agree: whether both results are one. flop: None, to
+    be counted while torch works. moved: bytes read and written at the least. double: whether it computes in float64.
     """
 
     ours: Run

@@ -70,13 +70,38 @@ def test_a_runs_time_is_told_apart_by_what_it_is_spent_in(tmp_path: Path):
         "d/v32/p/latents/0": ("VAE", 32),
         "priors/p/prior": ("others", 64),
         "d/v32/p/prototypes/kmeans-1/ipc1/seed0/0": ("others", 128),
+        "d/p/random/ipc1/seed0/distilled-0": ("others", 256),  # real images
+        "d/p/candidates/c/ipc1/seed0/0": ("denoiser", 512),
+        "d/p/candidates/c/ipc1/seed0/features/teacher-0": ("others", 1024),
     }
-    for name, (_, seconds) in files.items():
+    for name, (kind, seconds) in files.items():
         path = tmp_path / f"{name}.prov.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"cpu_seconds": seconds}))
+        path.write_text(json.dumps({"cpu_seconds": seconds} | ({"seconds_per_image": 1} if kind == "denoiser" else {})))
     wanted = {kind: sum(s for k, s in files.values() if k == kind) for kind in ("denoiser", "student", "VAE", "others")}
     assert overhead.spent(tmp_path) == wanted
+
+
+@pytest.mark.parametrize(("slow", "met"), [(1, True), (9, False)])
+def test_a_demo_is_judged_by_its_time_and_by_what_was_no_work(tmp_path: Path, monkeypatch, slow, met):
+    asked = []
+
+    def measured(place, cores, server):
+        asked.append((place.name, cores, server))
+        (place / "results/d/p/latents").mkdir(parents=True)
+        (place / "results/d/p/latents/0.prov.json").write_text(json.dumps({"cpu_seconds": 720}))
+        parts = {"jobs": 3, "work": 800, "starts": 60 * slow, "Snakemake": 40, "all": 1600}
+        return parts | {"seconds": 500 * slow, "peak_mb": 700, "again": 3 * slow if server else 6, "again_mb": 90}
+
+    monkeypatch.setattr(overhead, "measured", measured)
+    lines = overhead.run(tmp_path)
+    assert asked == [("processes", 2, False), ("forked", 2, True)]
+    judged = [line for line in lines if "met" in line]
+    assert (len(lines), [line["met"] for line in judged]) == (7, [met] * 4)
+    assert lines[4]["ratio"] == 6 / (3 * slow)
+    assert lines[5]["ratio"] == (60 * slow + 40) / 1600
+    assert "work 50.0 %, starts" in lines[5]["case"]
+    assert lines[6]["ratio"] == 720 / (840 + 60 * slow)
 
 
 def test_time_inside_products_is_told_from_the_rest():
