@@ -8,6 +8,7 @@ time grows with each size. *target*: what was asked of it before it was written,
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -40,8 +41,27 @@ ALL = (
 )
 
 
+HEADER = ("benchmark", "case", "seconds", "peak MB", "ratio", "of", "target", "floor", "products", "growth")
+RIGHT = {"seconds", "peak MB", "ratio", "floor", "products"}
+
+
+def row(line: Line) -> list[str]:
+    """A line's cells, as HEADER has them."""
+    numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
+    shares = (f"{100 * line[name]:.0f} %" if name in line else "" for name in ("floor", "products"))
+    target = f"{line['target']}: {'met' if line['met'] else 'missed'}" if "target" in line else ""
+    growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
+    return [line["benchmark"], line["case"], *numbers, line["of"], target, *shares, growth]
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The same table for docs/PERFORMANCE.md."""
+    rule = ["--:" if name in RIGHT else "---" for name in HEADER]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (list(HEADER), rule, *map(row, lines)))
+
+
 def main(names: list[str]) -> None:
-    """Run them, print the table, write results/benchmarks.json."""
+    """Run them, print the table, write results/benchmarks.json and .md."""
     known = {module.__name__.rpartition(".")[2]: module for module in ALL}
     if unknown := set(names) - set(known):
         raise SystemExit(f"no benchmark {sorted(unknown)}; choose of {sorted(known)}")
@@ -52,13 +72,10 @@ def main(names: list[str]) -> None:
         for module in [known[name] for name in names] or ALL:
             lines += module.run(Path(folder))
             out.write_text(json.dumps(lines, indent=1) + "\n")  # a later one may fail
-    table = Table("benchmark", "case", "seconds", "peak MB", "ratio", "of", "target", "floor", "products", "growth")
+            out.with_suffix(".md").write_text(markdown(lines))
+    table = Table(*HEADER)
     for line in lines:
-        numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
-        shares = (f"{100 * line[name]:.0f} %" if name in line else "" for name in ("floor", "products"))
-        target = f"{line['target']}: {'met' if line['met'] else '[red]missed[/red]'}" if "target" in line else ""
-        growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
-        table.add_row(line["benchmark"], line["case"], *numbers, line["of"], target, *shares, growth)
+        table.add_row(*row(line), style=None if line.get("met", True) else "red")
     Console(width=180).print(table)
 
 

@@ -211,3 +211,7 @@ def test_the_stage_writes_what_they_choose(kernel, tmp_path):
         assert (made["indices"][4:] - 13).tolist() == discover(kernel, latents[13:], 4).indices.tolist()
         assert np.array_equal(made["members"].reshape(8, 8), latents[made["indices"]])
         assert made["counts"].sum() == 30
+        for name, of in (("centroid", "centroids"), ("member", "members")):
+            for k, each in enumerate(made[of].reshape(8, 8).astype(np.float64)):
+                own = latents[:13] if k < 4 else latents[13:]
+                assert np.isclose(made[f"{name}_spread"][k], np.median(np.linalg.norm(own - each, axis=1)), rtol=1e-6)

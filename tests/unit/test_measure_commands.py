@@ -69,5 +69,12 @@ def test_the_table_says_which_targets_are_missed(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.count("met") == said.count("missed") == 1
     assert json.loads((tmp_path / "results/benchmarks.json").read_text()) == lines
+    written = (tmp_path / "results/benchmarks.md").read_text().splitlines()
+    assert {text.count("|") for text in written} == {len(suite.HEADER) + 1}
+    assert written[2:] == [
+        "| b | c | 1 | 2 | 3.00 | x | ratio ≥ 3: met |  |  |  |",
+        "| b | c | 1 | 2 | 3.00 | x | ratio ≥ 4: missed |  |  |  |",
+        "| b | c | 1 | 2 | 3.00 | x |  |  |  |  |",
+    ]
     with pytest.raises(SystemExit, match="no benchmark"):
         suite.main(["c"])

@@ -10,6 +10,7 @@ from limbeck.artifacts import EMBEDDING, PROTOTYPES
 from limbeck.components import DISCOVERY
 from limbeck.discovery.base import Found, Pool
 from limbeck.errors import LimbeckError
+from limbeck.metrics.kernels import squared
 from limbeck.stages.common import Spec, class_rows, header_of, params, progress, read_class, same_rows, write_joined
 from limbeck.stages.fit import read_fits
 from limbeck.store import Artifact
@@ -76,6 +77,4 @@ def _arrays(found: Found, pool: Pool, shape: tuple[int, ...] | None, where: slic
 
 def _spread(latents: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """Median distance of the class's latents to each prototype."""
-    from scipy.spatial.distance import cdist  # not for those that have no latents
-
-    return np.asarray(np.median(cdist(latents, prototypes), axis=0))
+    return np.asarray(np.median(np.sqrt(squared(latents, prototypes)), axis=0))
