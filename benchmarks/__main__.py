@@ -47,7 +47,8 @@ RIGHT = {"seconds", "peak MB", "ratio", "floor", "products"}
 
 def row(line: Line) -> list[str]:
     """A line's cells, as HEADER has them."""
-    numbers = (f"{line['seconds']:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
+    seconds = line["seconds"]
+    numbers = (f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}", f"{line['peak_mb']:.0f}", f"{line['ratio']:.2f}")
     shares = (f"{100 * line[name]:.0f} %" if name in line else "" for name in ("floor", "products"))
     target = f"{line['target']}: {'met' if line['met'] else 'missed'}" if "target" in line else ""
     growth = ", ".join(f"{size} {exponent:.1f}" for size, exponent in line.get("growth", {}).items())
