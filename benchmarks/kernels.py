@@ -33,6 +33,7 @@ KERNELS = {
     "invert": Kernel(networks.invert, {"latents": 64, "steps": 4}, {"latents": (16, 32, 64, 128), "steps": (1, 2, 4)}),
     "sample": Kernel(networks.sample, {"classes": 50, "steps": 4}, {"classes": (10, 25, 50, 100), "steps": (2, 4, 8)}),
     "linear": Kernel(networks.linear, {"rows": 1024, "width": 160}, {"rows": (128, 512, 2048), "width": (80, 160, 320)}),
+    "bfloat16": Kernel(networks.bfloat16, {"images": 64}, {"images": (16, 64, 256)}),
     "dift": Kernel(networks.dift, {"patches": 64}, {"patches": (16, 32, 64, 128)}),
     "kmeans": Kernel(
         discovery.kmeans,

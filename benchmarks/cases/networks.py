@@ -8,11 +8,11 @@ import numpy as np
 from benchmarks.cases.base import SEED, Case, close
 
 
-def _prior() -> Any:
+def _prior(compute: str = "float32") -> Any:
     from limbeck.data.paths import package_path
     from limbeck.priors.dit import DitPrior
 
-    return DitPrior(package_path("package:fashion-dit"))
+    return DitPrior(package_path("package:fashion-dit"), compute=compute)
 
 
 def _one_by_one(function: Callable[[slice], Any], n: int) -> np.ndarray:
@@ -85,6 +85,22 @@ def linear(rows: int, width: int) -> Case:
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(rows, width)
     return Case(lambda: layer(x), lambda: plain(x), "torch's layer", close, None)
+
+
+def bfloat16(images: int) -> Case:
+    """``priors.<name>.compute: bfloat16``: faster where a processor multiplies in it; of other values by its rounding."""
+    import torch
+
+    priors = {name: _prior(name) for name in ("bfloat16", "float32")}
+    x = torch.randn(images, *priors["float32"].latent_shape, generator=torch.Generator().manual_seed(SEED))
+    t, labels = torch.full((images,), 261), torch.arange(images) % 10
+
+    def asked(name: str) -> Any:
+        with torch.inference_mode():
+            return priors[name].denoise(x, t, labels)[0]
+
+    near = lambda a, b: float((a - b).norm() / b.norm()) < 2e-2  # noqa: E731 - bfloat16 has 8 bits
+    return Case(lambda: asked("bfloat16"), lambda: asked("float32"), "the denoiser in float32", near)
 
 
 def dift(patches: int) -> Case:

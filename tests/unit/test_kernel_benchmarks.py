@@ -14,6 +14,7 @@ SMALL = {
     "invert": {"latents": 3, "steps": 2},
     "sample": {"classes": 3, "steps": 3},
     "linear": {"rows": 128, "width": 8},
+    "bfloat16": {"images": 3},
     "dift": {"patches": 3},
     "kmeans": {"points": 60, "dims": 5, "ipc": 4},
     "tree": {"points": 60, "dims": 5},
