@@ -254,7 +254,7 @@ def test_an_interrupted_run_leaves_no_job_and_goes_on_from_what_is_done(finished
     # one may have done its work when it is cancelled, as Snakemake says inside the job; whether it runs again is then all the same
     logs = dict(re.findall(r"submitted with SLURM jobid (\d+) \(log: (\S+)\)", finished.said))
     worked = {job for job in cancelled if "Finished jobid: 0 " in read(logs[job])}
-    assert not worked & set(ids(running(finished.running, STAGE)))
+    assert not worked & ids(running(finished.running, STAGE))
     assert {comment for job, comment in cancelled.items() if job not in worked} <= again
 
 
